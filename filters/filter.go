@@ -45,6 +45,7 @@ type Filter struct {
 	Actions  []ActionDoc // rewrites that it offers to the policy
 	Scoring  bool        // its symbols are opinions about content: a skip rule may name it, and an allow list may lift them
 	NoScan   bool        // it only rewrites: it has no verdict and is not run by the chain
+	Light    bool        // it only computes, in little time: the chain runs it without a goroutine
 
 	// New returns a Checker with the default settings. The TOML table is decoded
 	// over it, so its exported fields with toml tags are the settings.
@@ -92,6 +93,8 @@ type ActionDoc struct {
 	Doc  string     // completes "the action ..."
 	Say  [2]string  // phrase for `postern rules`, English and French
 	New  func() any // the action's settings with defaults: keys of the rule's table are decoded over it (toml tags)
+
+	KeepsOriginal bool // it takes something away from people: the gateway puts the original in quarantine first
 }
 
 // A Checker is a configured filter. Check must be safe for concurrent use and
@@ -163,7 +166,7 @@ type Env struct {
 // A Symbol is one observation about a transaction.
 type Symbol struct {
 	Name     string
-	Score    float64     // filled by the chain from the declaration and [scores] when the filter leaves it zero
+	Score    float64     // filled by the chain: from [scores], else what the filter gave, else from the declaration
 	To       mail.Path   // the zero Path: every recipient
 	Part     mail.PartID // the zero PartID: the whole message
 	Label    string      // what a KeyName key compares: a detector, a signature
