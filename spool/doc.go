@@ -1,0 +1,2 @@
+// Package spool keeps messages on disk.
+package spool
