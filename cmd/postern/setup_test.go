@@ -1,0 +1,148 @@
+package main
+
+import (
+	"bytes"
+	"net/netip"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// setup runs `postern setup ARGS` and returns what it prints.
+func setup(t *testing.T, args ...string) string {
+	t.Helper()
+	var out, errOut bytes.Buffer
+	if code := run(append([]string{"setup"}, args...), strings.NewReader(""), &out, &errOut); code != 0 {
+		t.Fatalf("postern setup %q: exit %d: %s", args, code, errOut.String())
+	}
+	return out.String()
+}
+
+// commands returns the lines that are not comments.
+func commands(text string) []string {
+	var lines []string
+	for _, l := range strings.Split(text, "\n") {
+		if l != "" && !strings.HasPrefix(l, "#") {
+			lines = append(lines, l)
+		}
+	}
+	return lines
+}
+
+func TestSetupPostfix(t *testing.T) {
+	for _, c := range []struct {
+		name       string
+		args       []string
+		want, omit []string
+	}{
+		{
+			name: "before the queue",
+			args: []string{"--before-queue"},
+			want: []string{
+				"postconf -Pe 'smtp/inet/smtpd_proxy_filter=127.0.0.1:10025'",
+				"postconf -Pe 'smtp/inet/smtpd_proxy_options=speed_adjust'",
+				"postconf -Pe '127.0.0.1:10026/inet/smtpd_authorized_xforward_hosts=127.0.0.0/8'",
+				"postfix reload",
+			},
+			omit: []string{"content_filter=postern"},
+		},
+		{
+			name: "after the queue",
+			args: []string{"--after-queue", "--filter", "[::1]:2000", "--return", "[::1]:2001", "--trusted", "::1/128"},
+			want: []string{
+				"postconf -Pe 'smtp/inet/content_filter=postern:[ipv6:::1]:2000'",
+				"postconf -Pe 'postern/unix/smtp_send_xforward_command=yes'",
+				"postconf -Me '[::1]:2001/inet=[::1]:2001 inet n - n - - smtpd'",
+				"postconf -Pe '[::1]:2001/inet/mynetworks=::1/128'",
+			},
+			omit: []string{"smtpd_proxy_filter=["},
+		},
+		{
+			name: "another instance",
+			args: []string{"--before-queue", "--config-dir", "/etc/post fix", "--service", "25/inet", "--processes", "1"},
+			want: []string{
+				"postconf -c '/etc/post fix' -Fe '25/inet/process_limit=1'",
+				"postconf -c '/etc/post fix' -Pe '25/inet/smtpd_client_connection_count_limit=1'",
+				"postfix -c '/etc/post fix' reload",
+			},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got := commands(setup(t, append([]string{"postfix"}, c.args...)...))
+			for _, w := range c.want {
+				if !contains(got, w) {
+					t.Errorf("no line %s in\n%s", w, strings.Join(got, "\n"))
+				}
+			}
+			for _, o := range c.omit {
+				if strings.Contains(strings.Join(got, "\n"), o) {
+					t.Errorf("%q in\n%s", o, strings.Join(got, "\n"))
+				}
+			}
+		})
+	}
+}
+
+func contains(lines []string, line string) bool {
+	for _, l := range lines {
+		if l == line {
+			return true
+		}
+	}
+	return false
+}
+
+func TestSetupRefuses(t *testing.T) {
+	for _, args := range [][]string{
+		{"postfix"},
+		{"postfix", "--before-queue", "--after-queue"},
+		{"postfix", "--before-queue", "--filter", "10025"},
+		{"exchange"},
+		{"exchange", "--address", "10.0.9"},
+	} {
+		var out, errOut bytes.Buffer
+		if code := run(append([]string{"setup"}, args...), strings.NewReader(""), &out, &errOut); code != exitUsage {
+			t.Errorf("postern setup %q: exit %d, want %d", args, code, exitUsage)
+		}
+	}
+}
+
+func TestSetupExchange(t *testing.T) {
+	text := setup(t, "exchange", "--address", "10.0.9.5", "--port", "2526", "--name", "it's ours")
+	for _, want := range []string{
+		"-RemoteIPRanges 10.0.9.5",
+		"-Name 'it''s ours inbound'",
+		"-HeaderContainsMessageHeader 'X-Spam-Flag' -HeaderContainsWords 'YES'",
+		"-SmartHosts 10.0.9.5 -Port 2526",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %s in\n%s", want, text)
+		}
+	}
+	if strings.Contains(text, "%!") {
+		t.Errorf("a value is missing in\n%s", text)
+	}
+}
+
+func TestShellQuote(t *testing.T) {
+	for _, s := range []string{"", "a b", "it's", `$HOME "x" \`, "a;b\nc"} {
+		out, err := exec.Command("sh", "-c", "printf %s "+shellQuote(s)).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(out) != s {
+			t.Errorf("the shell reads %q as %q", s, out)
+		}
+	}
+}
+
+func TestBracketed(t *testing.T) {
+	for in, want := range map[string]string{
+		"127.0.0.1:25": "[127.0.0.1]:25",
+		"[::1]:25":     "[ipv6:::1]:25",
+	} {
+		if got := bracketed(netip.MustParseAddrPort(in)); got != want {
+			t.Errorf("bracketed(%s) = %s, want %s", in, got, want)
+		}
+	}
+}
