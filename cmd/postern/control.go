@@ -1,0 +1,129 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// controlSocket is the Unix socket in the state directory on which a running
+// gateway listens to the other subcommands. Its mode is 0600: who can open it
+// may command the gateway.
+const controlSocket = "control.sock"
+
+// A controlClient talks to a running gateway: HTTP with JSON over its socket.
+type controlClient struct {
+	path string
+	http *http.Client
+}
+
+// control returns a client for the gateway of this state directory.
+func (g *globals) control() (*controlClient, error) {
+	dir := g.State
+	if dir == "" {
+		p, err := g.load()
+		if err != nil {
+			return nil, err
+		}
+		dir = p.Storage.State
+	}
+	path := filepath.Join(dir, controlSocket)
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", path)
+	}
+	return &controlClient{path: path, http: &http.Client{Transport: &http.Transport{DialContext: dial}, Timeout: 5 * time.Minute}}, nil
+}
+
+// call sends in as JSON and decodes the answer into out; either may be nil.
+func (c *controlClient) call(method, path string, in, out any) error {
+	resp, err := c.do(method, path, in)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if out == nil {
+		return nil
+	}
+	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+		return fmt.Errorf("read the gateway's answer: %w", err)
+	}
+	return nil
+}
+
+// copyTo streams the answer to w.
+func (c *controlClient) copyTo(w io.Writer, method, path string, in any) error {
+	resp, err := c.do(method, path, in)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	_, err = io.Copy(w, resp.Body)
+	return err
+}
+
+func (c *controlClient) do(method, path string, in any) (*http.Response, error) {
+	var body io.Reader
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return nil, err
+		}
+		body = bytes.NewReader(b)
+	}
+	req, err := http.NewRequest(method, "http://postern"+path, body)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, c.unreachable(err)
+	}
+	if resp.StatusCode < 300 {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	var e controlError
+	if json.NewDecoder(resp.Body).Decode(&e) != nil || e.Error == "" {
+		e.Error = resp.Status
+	}
+	code := exitFailed
+	switch resp.StatusCode {
+	case http.StatusForbidden:
+		code = exitNotAllowed
+	case http.StatusServiceUnavailable:
+		code = exitTryAgain
+	}
+	return nil, &exitError{code, errors.New(e.Error)}
+}
+
+func (c *controlClient) unreachable(err error) error {
+	switch {
+	case errors.Is(err, os.ErrPermission):
+		return &exitError{exitNotAllowed, fmt.Errorf("you may not open %s; run this as the gateway's user", c.path)}
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return &exitError{exitUnreachable, fmt.Errorf("no gateway is running on %s; start it with: postern serve", c.path)}
+	}
+	return &exitError{exitUnreachable, fmt.Errorf("reach the gateway: %w", err)}
+}
+
+// controlError is the body of every answer that is not a success.
+type controlError struct {
+	Error string `json:"error"`
+}
+
+// printJSON writes one object a line.
+func printJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}

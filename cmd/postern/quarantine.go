@@ -1,0 +1,234 @@
+package main
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+type quarantineCmd struct {
+	List    quarantineListCmd    `cmd:"" help:"List held messages."`
+	Show    quarantineShowCmd    `cmd:"" help:"Show all that is known of one held message."`
+	Read    quarantineReadCmd    `cmd:"" help:"Print the held message itself. The audit log notes who read it."`
+	Release quarantineReleaseCmd `cmd:"" help:"Deliver a held message."`
+	Delete  quarantineDeleteCmd  `cmd:"" help:"Delete held messages."`
+	Forget  quarantineForgetCmd  `cmd:"" help:"Erase what is kept of a person (GDPR article 17)."`
+}
+
+// A heldRow is one line of `postern quarantine list --json`.
+type heldRow struct {
+	ID          string     `json:"id"`
+	Transaction string     `json:"transaction"`
+	Received    time.Time  `json:"received"`
+	Queue       string     `json:"queue"`
+	State       string     `json:"state"`
+	Direction   string     `json:"direction"`
+	Client      string     `json:"client,omitempty"`
+	ReversePath string     `json:"reverse_path"`
+	From        string     `json:"from"`
+	To          []heldTo   `json:"to"`
+	Subject     string     `json:"subject"`
+	Size        int64      `json:"size"`
+	Score       float64    `json:"score"`
+	Rule        string     `json:"rule"`
+	Why         string     `json:"why"`
+	Symbols     []heldSign `json:"symbols"`
+}
+
+type heldTo struct {
+	Address string `json:"address"`
+	State   string `json:"state"`
+}
+
+type heldSign struct {
+	Name     string  `json:"name"`
+	Score    float64 `json:"score"`
+	Part     string  `json:"part,omitempty"`
+	Evidence string  `json:"evidence,omitempty"`
+}
+
+type quarantineListCmd struct {
+	Queue   string        `help:"Only this queue: spam, policy, malware or ambiguous."`
+	From    string        `help:"Only messages whose author or reverse-path contains this."`
+	To      string        `help:"Only messages to recipients containing this."`
+	Subject string        `help:"Only messages whose subject contains this."`
+	Rule    string        `help:"Only messages held by this rule."`
+	Text    string        `help:"Only messages in any of whose fields this text stands."`
+	Since   time.Duration `help:"Only messages held since then, as in 24h."`
+	Limit   int           `help:"At most so many." default:"100"`
+	All     bool          `help:"Released and deleted ones too."`
+	JSON    bool          `help:"Print JSON, one object a line." name:"json"`
+}
+
+// Run lists held messages, the newest first.
+func (q *quarantineListCmd) Run(g *globals) error {
+	c, err := g.control()
+	if err != nil {
+		return err
+	}
+	v := url.Values{"queue": {q.Queue}, "from": {q.From}, "to": {q.To}, "subject": {q.Subject}, "rule": {q.Rule}, "text": {q.Text}, "limit": {fmt.Sprint(q.Limit)}}
+	if q.Since > 0 {
+		v.Set("since", time.Now().Add(-q.Since).Format(time.RFC3339))
+	}
+	if q.All {
+		v.Set("all", "1")
+	}
+	var rows []heldRow
+	if err := c.call("GET", "/quarantine?"+v.Encode(), nil, &rows); err != nil {
+		return err
+	}
+	if q.JSON {
+		for _, r := range rows {
+			if err := printJSON(g.out, r); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	w := tabwriter.NewWriter(g.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "ID\tAGE\tQUEUE\tFROM\tTO\tSUBJECT\tREASON")
+	for _, r := range rows {
+		to := make([]string, len(r.To))
+		for i, t := range r.To {
+			to[i] = t.Address
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.ID, age(r.Received), r.Queue, printable(r.From),
+			printable(strings.Join(to, " ")), cut(printable(r.Subject), 40), printable(r.Why))
+	}
+	return w.Flush()
+}
+
+type quarantineShowCmd struct {
+	ID   string `arg:"" help:"Id from the list."`
+	JSON bool   `help:"Print JSON." name:"json"`
+}
+
+// Run shows one held message.
+func (q *quarantineShowCmd) Run(g *globals) error {
+	c, err := g.control()
+	if err != nil {
+		return err
+	}
+	var r heldRow
+	if err := c.call("GET", "/quarantine/"+url.PathEscape(q.ID), nil, &r); err != nil {
+		return err
+	}
+	if q.JSON {
+		return printJSON(g.out, r)
+	}
+	w := tabwriter.NewWriter(g.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "id\t%s, transaction %s\n", r.ID, r.Transaction)
+	fmt.Fprintf(w, "held\t%s in %q: %s\n", r.Received.Local().Format(time.DateTime), r.Queue, r.State)
+	fmt.Fprintf(w, "because\t%s (rule %s)\n", printable(r.Why), r.Rule)
+	fmt.Fprintf(w, "client\t%s, %s\n", r.Client, r.Direction)
+	fmt.Fprintf(w, "from\t%s, envelope <%s>\n", printable(r.From), printable(r.ReversePath))
+	for _, t := range r.To {
+		fmt.Fprintf(w, "to\t<%s>: %s\n", printable(t.Address), t.State)
+	}
+	fmt.Fprintf(w, "subject\t%s\n", printable(r.Subject))
+	fmt.Fprintf(w, "size\t%d bytes, score %.1f\n", r.Size, r.Score)
+	for _, s := range r.Symbols {
+		fmt.Fprintf(w, "symbol\t%s %+.1f %s\n", s.Name, s.Score, printable(s.Evidence))
+	}
+	return w.Flush()
+}
+
+type quarantineReadCmd struct {
+	ID string `arg:"" help:"Id from the list."`
+}
+
+// Run prints the message as it was received.
+func (q *quarantineReadCmd) Run(g *globals) error {
+	c, err := g.control()
+	if err != nil {
+		return err
+	}
+	return c.copyTo(g.out, "GET", "/quarantine/"+url.PathEscape(q.ID)+"/body", nil)
+}
+
+type quarantineReleaseCmd struct {
+	ID   string   `arg:"" help:"Id from the list."`
+	To   []string `help:"Only to these of its recipients."`
+	Copy string   `help:"To this address instead of its recipients." placeholder:"ADDRESS"`
+	Note string   `help:"Why; it is written to the audit log."`
+}
+
+// releaseRequest is what release sends.
+type releaseRequest struct {
+	To   []string `json:"to,omitempty"`
+	Copy string   `json:"copy,omitempty"`
+	Note string   `json:"note,omitempty"`
+}
+
+// Run releases one message: scanned again for malware, rewritten as its rules
+// ask, and put into the queue.
+func (q *quarantineReleaseCmd) Run(g *globals) error {
+	c, err := g.control()
+	if err != nil {
+		return err
+	}
+	var done struct {
+		To    []string `json:"to"`
+		Queue []string `json:"queue"`
+	}
+	if err := c.call("POST", "/quarantine/"+url.PathEscape(q.ID)+"/release", releaseRequest{q.To, q.Copy, q.Note}, &done); err != nil {
+		return err
+	}
+	if !g.Quiet {
+		fmt.Fprintf(g.err, "released to %s; queued as %s\n", strings.Join(done.To, ", "), strings.Join(done.Queue, ", "))
+	}
+	return nil
+}
+
+type quarantineDeleteCmd struct {
+	IDs  []string `arg:"" name:"id" help:"Ids from the list."`
+	Note string   `help:"Why; it is written to the audit log."`
+}
+
+// Run deletes held messages.
+func (q *quarantineDeleteCmd) Run(g *globals) error {
+	c, err := g.control()
+	if err != nil {
+		return err
+	}
+	for _, id := range q.IDs {
+		if err := c.call("DELETE", "/quarantine/"+url.PathEscape(id), releaseRequest{Note: q.Note}, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type quarantineForgetCmd struct {
+	Address string `arg:"" help:"The person's address."`
+	Yes     bool   `help:"Do it: what is erased cannot be brought back."`
+	JSON    bool   `help:"Print JSON." name:"json"`
+}
+
+// Run erases bodies and personal fields of one address.
+func (q *quarantineForgetCmd) Run(g *globals) error {
+	if !q.Yes {
+		return &exitError{exitUsage, fmt.Errorf("this erases all that is kept of %s; say --yes", q.Address)}
+	}
+	c, err := g.control()
+	if err != nil {
+		return err
+	}
+	var done forgetAnswer
+	if err := c.call("POST", "/forget", map[string]string{"address": q.Address}, &done); err != nil {
+		return err
+	}
+	if q.JSON {
+		return printJSON(g.out, done)
+	}
+	fmt.Fprintf(g.out, "erased: %d held messages, personal fields of %d audit records\n", done.Held, done.Records)
+	return nil
+}
+
+// forgetAnswer says what was erased.
+type forgetAnswer struct {
+	Held    int `json:"held"`
+	Records int `json:"audit_records"`
+}

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"fmt"
+	"net/url"
+	"text/tabwriter"
+	"time"
+)
+
+type queueCmd struct {
+	List    queueListCmd    `cmd:"" help:"List the messages that wait."`
+	Retry   queueRetryCmd   `cmd:"" help:"Try to deliver now."`
+	Suspend queueSuspendCmd `cmd:"" help:"Keep a message from being tried."`
+	Resume  queueResumeCmd  `cmd:"" help:"Let a suspended message be tried again."`
+	Drop    queueDropCmd    `cmd:"" help:"Delete a message from the queue. Nobody is told."`
+}
+
+// A queueRow is one line of `postern queue list --json`.
+type queueRow struct {
+	ID          string           `json:"id"`
+	Transaction string           `json:"transaction"`
+	Received    time.Time        `json:"received"`
+	From        string           `json:"from"`
+	Upstream    string           `json:"upstream"`
+	Size        int64            `json:"size"`
+	State       string           `json:"state"`
+	Attempts    int              `json:"attempts"`
+	Next        time.Time        `json:"next_attempt"`
+	To          []queueRecipient `json:"to"`
+}
+
+type queueRecipient struct {
+	Address string `json:"address"`
+	State   string `json:"state"`
+	Reply   string `json:"reply,omitempty"`
+}
+
+type queueListCmd struct {
+	From     string `help:"Only messages with this reverse-path."`
+	To       string `help:"Only messages to this recipient."`
+	Upstream string `help:"Only messages for this upstream."`
+	Text     string `help:"Only messages whose id, addresses or header section contain this text."`
+	JSON     bool   `help:"Print JSON, one object a line." name:"json"`
+}
+
+// Run lists the queue.
+func (q *queueListCmd) Run(g *globals) error {
+	c, err := g.control()
+	if err != nil {
+		return err
+	}
+	var rows []queueRow
+	v := url.Values{"from": {q.From}, "to": {q.To}, "upstream": {q.Upstream}, "text": {q.Text}}
+	if err := c.call("GET", "/queue?"+v.Encode(), nil, &rows); err != nil {
+		return err
+	}
+	if q.JSON {
+		for _, r := range rows {
+			if err := printJSON(g.out, r); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	w := tabwriter.NewWriter(g.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "ID\tAGE\tSTATE\tTRIES\tNEXT\tFROM\tTO\tLAST REPLY")
+	for _, r := range rows {
+		for _, to := range r.To {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t<%s>\t<%s>\t%s\n", r.ID, age(r.Received), r.State, r.Attempts,
+				r.Next.Local().Format(time.TimeOnly), printable(r.From), printable(to.Address), printable(to.Reply))
+		}
+	}
+	return w.Flush()
+}
+
+// queueIDs are the messages that a verb of the queue is for.
+type queueIDs struct {
+	IDs []string `arg:"" name:"id" help:"Ids from the list; \"all\" is every message."`
+}
+
+type (
+	queueRetryCmd   struct{ queueIDs }
+	queueSuspendCmd struct{ queueIDs }
+	queueResumeCmd  struct{ queueIDs }
+)
+
+// Run makes the messages due now.
+func (q *queueRetryCmd) Run(g *globals) error { return queueAct(g, "retry", q.IDs, "") }
+
+// Run keeps the messages from being tried.
+func (q *queueSuspendCmd) Run(g *globals) error { return queueAct(g, "suspend", q.IDs, "") }
+
+// Run lets the messages be tried again.
+func (q *queueResumeCmd) Run(g *globals) error { return queueAct(g, "resume", q.IDs, "") }
+
+type queueDropCmd struct {
+	IDs    []string `arg:"" name:"id" help:"Ids from the list."`
+	Reason string   `required:"" help:"Why; it is written to the audit log."`
+}
+
+// Run deletes messages from the queue.
+func (q *queueDropCmd) Run(g *globals) error { return queueAct(g, "drop", q.IDs, q.Reason) }
+
+// queueRequest is what the verbs of the queue send.
+type queueRequest struct {
+	IDs    []string `json:"ids"`
+	Reason string   `json:"reason,omitempty"`
+}
+
+func queueAct(g *globals, verb string, ids []string, reason string) error {
+	c, err := g.control()
+	if err != nil {
+		return err
+	}
+	var n struct {
+		Done int `json:"done"`
+	}
+	if err := c.call("POST", "/queue/"+verb, queueRequest{ids, reason}, &n); err != nil {
+		return err
+	}
+	if !g.Quiet {
+		fmt.Fprintf(g.err, "%s: %d messages\n", verb, n.Done)
+	}
+	return nil
+}
+
+func age(t time.Time) string {
+	d := time.Since(t)
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh", int(d.Hours()))
+	}
+	return fmt.Sprintf("%dd", int(d.Hours()/24))
+}

@@ -1,0 +1,107 @@
+package gateway
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/emersion/go-smtp"
+
+	"postern/mail"
+	"postern/policy"
+)
+
+// ownPasses is how many Received fields of our own a message may have: in as
+// mail from outside, out as a forward, and once more by a filter listener.
+const ownPasses = 4
+
+// refuseLoop stops a message that goes round (RFC 5321 section 6.3): too many
+// Received fields, or too many of our own.
+func (b *begun) refuseLoop(tx *mail.Transaction) ([]policy.Decision, bool) {
+	hops := tx.Message.Hops()
+	limit := b.hopLimit(tx.Listener)
+	why := ""
+	if hops > limit {
+		why = fmt.Sprintf("%d Received fields: more than %d means a loop", hops, limit)
+	} else if hops > ownPasses {
+		own := 0
+		by := " by " + b.Policy.Site.Hostname + " (Postern)"
+		for _, f := range tx.Message.Header().All("Received") {
+			if strings.Contains(f.Value(), by) {
+				own++
+			}
+		}
+		if own > ownPasses {
+			why = fmt.Sprintf("the message has been here %d times: a loop", own)
+		}
+	}
+	if why == "" {
+		return nil, false
+	}
+	return b.refuseAll(tx, "loop", why, mail.Reply{Code: 554, Enhanced: smtp.EnhancedCode{5, 4, 6}, Text: "routing loop detected"}), true
+}
+
+func (b *begun) hopLimit(listener string) int {
+	for i := range b.Policy.Listeners {
+		if l := &b.Policy.Listeners[i]; l.Name == listener && l.Limits.Hops > 0 {
+			return l.Limits.Hops
+		}
+	}
+	return 50
+}
+
+// refuseAll is a decision for every recipient that no rule can change.
+func (b *begun) refuseAll(tx *mail.Transaction, rule, why string, r mail.Reply) []policy.Decision {
+	ds := make([]policy.Decision, len(tx.Recipients))
+	for i := range tx.Recipients {
+		ds[i] = policy.Decision{Recipient: tx.Recipients[i].Path, Disposition: policy.Reject, Reply: r, Rule: rule, Why: why}
+	}
+	return ds
+}
+
+// refuseForeignAuthor holds outbound mail to its promise: every author is of
+// this site. Mail of our own servers with a null reverse-path, a notification,
+// is held to it as well.
+func (b *begun) refuseForeignAuthor(tx *mail.Transaction, ds []policy.Decision) {
+	if !tx.Trusted() {
+		return
+	}
+	authors := tx.Message.Authors()
+	foreign := ""
+	for _, a := range authors {
+		if !b.Ours(a.Path.Domain) {
+			foreign = a.Path.String()
+		}
+	}
+	if len(authors) > 0 && foreign == "" {
+		return
+	}
+	why := fmt.Sprintf("the author %s is not of this site", foreign)
+	if len(authors) == 0 {
+		why = "the message has no author in its From field"
+	}
+	for i := range ds {
+		ds[i].Disposition, ds[i].Rule, ds[i].Why, ds[i].Actions = policy.Reject, "foreign-author", why, nil
+		ds[i].Reply = mail.Reply{Code: 550, Enhanced: smtp.EnhancedCode{5, 7, 1}, Text: "this listener sends only for authors of this site"}
+	}
+}
+
+// upstreamName is the name of the next hop's [[upstream]]; RCPT has made sure
+// that there is one.
+func (b *begun) upstreamName(tx *mail.Transaction, p mail.Path) string {
+	if u, ok := b.Policy.UpstreamFor(tx.Listener, b.routable(p)); ok {
+		return u.Name
+	}
+	return ""
+}
+
+// deferAll makes every decision a Defer because the message could not be read.
+func (out *Outcome) deferAll(tx *mail.Transaction, err error) {
+	for i := range out.Decisions {
+		d := &out.Decisions[i]
+		d.Disposition, d.Rule, d.Why, d.Reply = policy.Defer, "unreadable", "the received message could not be read back: "+err.Error(), mail.ReplyTryAgain
+	}
+	out.Copies = nil
+	for _, c := range policy.Bifurcate(out.Decisions, func(mail.Path) string { return "" }) {
+		out.Copies = append(out.Copies, Copy{Copy: c, Message: tx.Message, Err: err})
+	}
+}

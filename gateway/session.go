@@ -1,0 +1,127 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/emersion/go-smtp"
+
+	"postern/filters"
+	"postern/mail"
+	"postern/policy"
+	"postern/spool"
+)
+
+// begun is what a transaction began with: the State in force at MAIL, and what
+// the filters of the early stages have seen since.
+type begun struct {
+	*State
+	early filters.Results
+}
+
+func begunOf(tx *mail.Transaction) *begun { return tx.Began.(*begun) }
+
+// Connect has nothing to ask for yet: who may connect is the listener's matter.
+func (g *Gateway) Connect(ctx context.Context, s *mail.Session) mail.Reply { return mail.Reply{} }
+
+// Auth checks a password against the accounts of the session's listener.
+func (g *Gateway) Auth(ctx context.Context, s *mail.Session, user, password string) error {
+	return g.o.Accounts(ctx, s.Listener, user, password)
+}
+
+var (
+	replyForeignPath = mail.Reply{Code: 550, Enhanced: smtp.EnhancedCode{5, 7, 1}, Text: "this listener sends only for the domains of this site"}
+	replyNoUpstream  = mail.Reply{Code: 550, Enhanced: smtp.EnhancedCode{5, 7, 1}, Text: "no route to this domain"}
+)
+
+// Mail begins a transaction.
+func (g *Gateway) Mail(ctx context.Context, tx *mail.Transaction) mail.Reply {
+	st := g.State()
+	if st == nil {
+		return mail.ReplyTryAgain
+	}
+	// RFC 5321 section 4.5.5: a null reverse-path is a notification; the author
+	// is checked with the message.
+	if tx.Trusted() && !tx.ReversePath.IsNull() && !st.Ours(tx.ReversePath.Domain) {
+		return replyForeignPath
+	}
+	if !g.o.Spool.Room(tx.Options.Size) {
+		return mail.ReplyNoSpace
+	}
+	st.acquire()
+	tx.Began = &begun{State: st}
+	return mail.Reply{}
+}
+
+// Rcpt says whether the transaction may have this recipient.
+func (g *Gateway) Rcpt(ctx context.Context, tx *mail.Transaction, to mail.Recipient) mail.Reply {
+	b := begunOf(tx)
+	p := to.Path
+	if !tx.Trusted() && !b.Ours(p.Domain) && !isPostmaster(p) {
+		return mail.ReplyNoRelaying
+	}
+	u, ok := b.Policy.UpstreamFor(tx.Listener, b.routable(p))
+	if !ok {
+		return replyNoUpstream
+	}
+	if r := g.verify(ctx, b.State, u, b.routable(p)); r.Code != 0 {
+		return r
+	}
+	return g.earlyRcpt(ctx, tx, p)
+}
+
+// isPostmaster: RFC 5321 section 4.5.1: postmaster without a domain is ours.
+func isPostmaster(p mail.Path) bool { return p.Domain == "" && p.Local != "" }
+
+// routable gives <postmaster> the domain of the site.
+func (st *State) routable(p mail.Path) mail.Path {
+	if isPostmaster(p) && len(st.Policy.Site.Domains) > 0 {
+		p.Domain = st.Policy.Site.Domains[0]
+	}
+	return p
+}
+
+// earlyRcpt refuses a recipient whose fate is certain before the message is here.
+func (g *Gateway) earlyRcpt(ctx context.Context, tx *mail.Transaction, p mail.Path) mail.Reply {
+	b := begunOf(tx)
+	b.early = b.Policy.Chain().CheckStage(ctx, filters.Mail, tx, b.early)
+	d, certain := b.Policy.Early(filters.Rcpt, tx, p, b.early)
+	if !certain || d.Disposition != policy.Reject && d.Disposition != policy.Defer {
+		return mail.Reply{}
+	}
+	g.recordEarly(tx, d)
+	return withID(d.Reply, tx.ID)
+}
+
+// withID ends the reply's text with the id under which the log tells the story.
+func withID(r mail.Reply, id string) mail.Reply {
+	r.Text = fmt.Sprintf("%s [%s]", r.Text, id)
+	return r
+}
+
+// Data judges and delivers a message that has arrived whole. It returns one
+// reply, or for LMTP one per recipient.
+func (g *Gateway) Data(ctx context.Context, tx *mail.Transaction, body *spool.Buffer) []mail.Reply {
+	b := begunOf(tx)
+	defer b.release()
+	defer body.Discard()
+	ctx, cancel := context.WithTimeout(ctx, processLimit)
+	defer cancel()
+	if data, ok := body.Bytes(); ok {
+		tx.Message = mail.ParseBytes(data, b.Parse)
+	} else {
+		tx.Message = mail.Parse(body.ReaderAt(), body.Size(), b.Parse)
+	}
+	replies := g.Process(ctx, tx)
+	if tx.Protocol == "LMTP" {
+		return replies
+	}
+	return []mail.Reply{one(replies)}
+}
+
+// Abort ends a transaction that has no message.
+func (g *Gateway) Abort(tx *mail.Transaction) {
+	if b, ok := tx.Began.(*begun); ok {
+		b.release()
+	}
+}

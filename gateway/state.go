@@ -1,0 +1,130 @@
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"postern/filters"
+	"postern/mail"
+	"postern/policy"
+	"postern/relay"
+)
+
+// A State is all that one policy file stands for: its rules, the open filters
+// and the next hops. It does not change; Reload makes a new one.
+type State struct {
+	Policy *policy.Policy
+	Parse  mail.Options          // limits and unpackers for received messages
+	hops   map[string]*relay.Hop // by name of the upstream
+	ours   map[string]bool       // site.domains
+	files  map[string]*recipientFile
+
+	mu      sync.Mutex
+	using   int
+	retired bool
+	cancel  context.CancelFunc
+}
+
+// NewState opens the filters of p and prepares its next hops. Its errors name
+// the file or the filter to blame.
+func NewState(p *policy.Policy, parse mail.Options, env *filters.Env) (*State, error) {
+	st := &State{Policy: p, Parse: parse, hops: map[string]*relay.Hop{}, ours: map[string]bool{}, files: map[string]*recipientFile{}}
+	for _, d := range p.Site.Domains {
+		st.ours[d] = true
+	}
+	for i := range p.Upstreams {
+		u := &p.Upstreams[i]
+		hop, err := newHop(u)
+		if err != nil {
+			return nil, fmt.Errorf("upstream %q: %w", u.Name, err)
+		}
+		st.hops[u.Name] = hop
+		if u.Recipients.Check == "file" {
+			if st.files[u.Name], err = readRecipients(u.Recipients.File); err != nil {
+				return nil, fmt.Errorf("upstream %q: recipients: %w", u.Name, err)
+			}
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	st.cancel = cancel
+	if err := p.Chain().Open(ctx, env); err != nil {
+		cancel()
+		return nil, err
+	}
+	return st, nil
+}
+
+// Hop returns the next hop of the upstream with that name.
+func (st *State) Hop(name string) (*relay.Hop, bool) {
+	h, ok := st.hops[name]
+	return h, ok
+}
+
+// Ours reports whether d, in its normal form, is one of site.domains.
+func (st *State) Ours(d string) bool { return st.ours[d] }
+
+// acquire keeps the filters open until release.
+func (st *State) acquire() {
+	st.mu.Lock()
+	st.using++
+	st.mu.Unlock()
+}
+
+func (st *State) release() {
+	st.mu.Lock()
+	st.using--
+	done := st.retired && st.using == 0
+	st.mu.Unlock()
+	if done {
+		st.cancel()
+	}
+}
+
+// retire closes the filters when the last transaction has ended.
+func (st *State) retire() {
+	st.mu.Lock()
+	st.retired = true
+	done := st.using == 0
+	st.mu.Unlock()
+	if done {
+		st.cancel()
+	}
+}
+
+// newHop turns an [[upstream]] into what relay needs.
+func newHop(u *policy.Upstream) (*relay.Hop, error) {
+	h := &relay.Hop{
+		Name: u.Name, To: u.To, Balance: u.Balance, LMTP: u.Protocol == "lmtp",
+		TLS: relay.TLSMode(u.TLS), ServerName: u.ServerName,
+		User: u.User, Password: u.Password.Reveal(), XForward: u.ClientInfo == "xforward",
+		Connections: u.Connections, Timeout: time.Duration(u.Timeout),
+		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12},
+	}
+	if u.CA != "" {
+		pem, err := os.ReadFile(u.CA)
+		if err != nil {
+			return nil, fmt.Errorf("read ca: %w", err)
+		}
+		h.TLSConfig.RootCAs = x509.NewCertPool()
+		if !h.TLSConfig.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("read ca: %s holds no PEM certificate", u.CA)
+		}
+	}
+	if u.ClientCert != "" {
+		key := u.ClientKey
+		if key == "" {
+			key = u.ClientCert
+		}
+		cert, err := tls.LoadX509KeyPair(u.ClientCert, key)
+		if err != nil {
+			return nil, fmt.Errorf("read client_cert: %w", err)
+		}
+		h.TLSConfig.Certificates = []tls.Certificate{cert}
+	}
+	return h, nil
+}
