@@ -1,0 +1,114 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"postern/filters/standard"
+	"postern/policy"
+)
+
+// load reads the policy file that --config names. POSTERN_STATE and --state
+// override its state directory.
+func (g *globals) load() (*policy.Policy, error) {
+	p, err := policy.LoadFile(g.Config, policy.LoadOptions{Filters: standard.Filters})
+	var problems policy.Problems
+	switch {
+	case errors.As(err, &problems):
+		fmt.Fprint(g.err, problems.Error())
+		return nil, &exitError{code: exitFailed}
+	case errors.Is(err, os.ErrNotExist):
+		return nil, fmt.Errorf("there is no policy file %s; write one with: postern init --domain DOMAIN --upstream HOST", g.Config)
+	case err != nil:
+		return nil, err
+	}
+	if g.State != "" {
+		p.Storage.State = g.State
+	}
+	return p, nil
+}
+
+type checkCmd struct {
+	Files []string `arg:"" optional:"" type:"path" help:"Policy files; default: --config."`
+	JSON  bool     `help:"Print the problems as JSON, one object a line." name:"json"`
+}
+
+// Run checks policy files without opening anything that they name but lists.
+func (c *checkCmd) Run(g *globals) error {
+	files := c.Files
+	if len(files) == 0 {
+		files = []string{g.Config}
+	}
+	bad := false
+	for _, name := range files {
+		ok, err := c.file(g, name)
+		if err != nil {
+			return err
+		}
+		bad = bad || !ok
+	}
+	if bad {
+		return &exitError{code: exitFailed}
+	}
+	return nil
+}
+
+func (c *checkCmd) file(g *globals, name string) (ok bool, err error) {
+	p, err := policy.LoadFile(name, policy.LoadOptions{Filters: standard.Filters})
+	var problems policy.Problems
+	if err != nil && !errors.As(err, &problems) {
+		if errors.Is(err, os.ErrNotExist) {
+			return false, fmt.Errorf("there is no policy file %s", name)
+		}
+		return false, err
+	}
+	if err == nil {
+		problems = p.Warnings
+	}
+	if c.JSON {
+		for _, x := range problems {
+			if jerr := printJSON(g.out, x); jerr != nil {
+				return false, jerr
+			}
+		}
+		return err == nil, nil
+	}
+	fmt.Fprint(g.out, problems.Error())
+	if err == nil && !g.Quiet {
+		fmt.Fprintf(g.out, "%s: %d rules, %d tests, %d warnings: good\n", name, len(p.Rules), len(p.Tests), len(problems))
+	}
+	return err == nil, nil
+}
+
+type rulesCmd struct {
+	Lang string `help:"en or fr; default: the policy's language." enum:",en,fr" default:""`
+	JSON bool   `help:"Print JSON, one object a line." name:"json"`
+}
+
+// Run prints each rule as a sentence.
+func (r *rulesCmd) Run(g *globals) error {
+	p, err := g.load()
+	if err != nil {
+		return err
+	}
+	lang := r.Lang
+	if lang == "" {
+		lang = p.Site.Language
+	}
+	return writeRules(g.out, p, lang, r.JSON)
+}
+
+func writeRules(w io.Writer, p *policy.Policy, lang string, asJSON bool) error {
+	for i, s := range p.Sentences(lang) {
+		if asJSON {
+			if err := printJSON(w, s); err != nil {
+				return err
+			}
+			continue
+		}
+		fmt.Fprintf(w, "%2d  %s\n", i+1, s.Text)
+	}
+	return nil
+}

@@ -1,0 +1,234 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"postern/dns"
+	"postern/filters"
+	"postern/filters/standard"
+	"postern/gateway"
+	"postern/mail"
+	"postern/policy"
+)
+
+type explainCmd struct {
+	Files    []string `arg:"" optional:"" help:"Messages, mbox files or directories; \"-\" or nothing is standard input."`
+	From     string   `help:"Reverse-path; default: the first author." placeholder:"ADDRESS"`
+	To       []string `help:"Recipient; may be given again. Default: postmaster of the site." placeholder:"ADDRESS"`
+	Client   string   `help:"The client's address." default:"192.0.2.1"`
+	Helo     string   `help:"What the client said in EHLO." default:"client.example"`
+	User     string   `help:"The user who is logged in."`
+	Outbound bool     `help:"Judge as mail from our own side."`
+	Listener string   `help:"Name of the listener; default: the first one of the direction."`
+	DNS      string   `help:"Answer every DNS look-up from this zone file (JSON)." type:"path" placeholder:"FILE"`
+	At       string   `help:"The time of the transaction (RFC 3339); default: now." placeholder:"TIME"`
+	Programs bool     `help:"Let the command filter run its program."`
+	JSON     bool     `help:"Print JSON, one object a line." name:"json"`
+}
+
+// Run judges each message by the same route as live mail, with no side effect.
+func (e *explainCmd) Run(g *globals) error {
+	p, err := g.load()
+	if err != nil {
+		return err
+	}
+	gw, err := e.gateway(p)
+	if err != nil {
+		return err
+	}
+	files := e.Files
+	if len(files) == 0 {
+		files = []string{"-"}
+	}
+	for _, name := range files {
+		err := eachMessage(name, g.in, func(label string, data []byte) error {
+			tx, err := e.transaction(p, data)
+			if err != nil {
+				return err
+			}
+			x, err := explain(gw, label, tx)
+			if err != nil {
+				return err
+			}
+			if e.JSON {
+				return printJSON(g.out, x)
+			}
+			return x.write(g.out)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// gateway is one that can only judge: it has no spool, no relay, no store.
+func (e *explainCmd) gateway(p *policy.Policy) (*gateway.Gateway, error) {
+	var resolver dns.Resolver
+	if e.DNS != "" {
+		zone, err := dns.LoadZone(e.DNS)
+		if err != nil {
+			return nil, err
+		}
+		resolver = zone
+	} else {
+		resolver = newResolver(p, slog.New(slog.DiscardHandler))
+	}
+	st, err := gateway.NewState(p, parseOptions(), &filters.Env{
+		Resolver: resolver, Now: time.Now, Log: slog.New(slog.DiscardHandler), Hostname: p.Site.Hostname,
+		Domains: p.Site.Domains, Language: p.Site.Language, DryRun: true, Programs: e.Programs,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return gateway.New(gateway.Options{Log: slog.New(slog.DiscardHandler)}, st), nil
+}
+
+// parseOptions are those of every received message.
+func parseOptions() mail.Options {
+	return mail.Options{Limits: mail.DefaultLimits(), Unpack: standard.Unpackers}
+}
+
+func (e *explainCmd) transaction(p *policy.Policy, data []byte) (*mail.Transaction, error) {
+	client, err := netip.ParseAddr(e.Client)
+	if err != nil {
+		return nil, &exitError{exitUsage, fmt.Errorf("--client %s is not an address", e.Client)}
+	}
+	s := &mail.Session{
+		ID: "explain", Protocol: "SMTP", ESMTP: true, Helo: e.Helo, User: e.User, Direction: mail.Inbound,
+		Client: netip.AddrPortFrom(client, 0), Peer: netip.AddrPortFrom(client, 0),
+	}
+	if e.Outbound || e.User != "" {
+		s.Direction = mail.Outbound
+	}
+	if err := e.listen(p, s); err != nil {
+		return nil, err
+	}
+	tx := &mail.Transaction{ID: "explain", Session: s, At: time.Now(), Message: mail.ParseBytes(canonical(data), parseOptions())}
+	if e.At != "" {
+		if tx.At, err = time.Parse(time.RFC3339, e.At); err != nil {
+			return nil, &exitError{exitUsage, fmt.Errorf("--at %s is not a time as in 2026-11-21T10:00:00Z", e.At)}
+		}
+	}
+	from := e.From
+	if from == "" {
+		if authors := tx.Message.Authors(); len(authors) > 0 {
+			from = authors[0].Path.String()
+		}
+	}
+	if from != "" && from != "<>" {
+		if tx.ReversePath, err = mail.ParsePath(from, true); err != nil {
+			return nil, &exitError{exitUsage, fmt.Errorf("--from %s: %w", from, err)}
+		}
+	}
+	to := e.To
+	if len(to) == 0 {
+		to = []string{"postmaster@" + p.Site.Domains[0]}
+	}
+	for _, a := range to {
+		path, err := mail.ParsePath(a, true)
+		if err != nil {
+			return nil, &exitError{exitUsage, fmt.Errorf("--to %s: %w", a, err)}
+		}
+		tx.Recipients = append(tx.Recipients, mail.Recipient{Path: path})
+	}
+	return tx, nil
+}
+
+// listen finds the listener through which the message would have come.
+func (e *explainCmd) listen(p *policy.Policy, s *mail.Session) error {
+	for i := range p.Listeners {
+		l := &p.Listeners[i]
+		want := l.Role == mail.RoleInbound
+		if s.Direction == mail.Outbound {
+			want = l.Role == mail.RoleOutbound || l.Role == mail.RoleSubmission
+		}
+		if l.Name == e.Listener || e.Listener == "" && want {
+			s.Listener, s.Role = l.Name, l.Role
+			return nil
+		}
+	}
+	if e.Listener != "" {
+		return &exitError{exitUsage, fmt.Errorf("the policy has no listener %q", e.Listener)}
+	}
+	s.Listener, s.Role = "explain", mail.RoleInbound
+	return nil
+}
+
+// canonical gives a message from a file the line endings that it has on the
+// wire. Those of a file say nothing of the sender's.
+func canonical(data []byte) []byte {
+	if bytes.Contains(data, []byte("\r\n")) || !bytes.Contains(data, []byte("\n")) {
+		return data
+	}
+	return bytes.ReplaceAll(data, []byte("\n"), []byte("\r\n"))
+}
+
+// eachMessage calls do for each message of a file, mbox or directory.
+func eachMessage(name string, in io.Reader, do func(label string, data []byte) error) error {
+	if name == "-" {
+		data, err := io.ReadAll(in)
+		if err != nil {
+			return fmt.Errorf("read standard input: %w", err)
+		}
+		return eachOf("-", data, do)
+	}
+	return filepath.WalkDir(name, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return fmt.Errorf("read message: %w", err)
+		}
+		return eachOf(path, data, do)
+	})
+}
+
+// eachOf splits an mbox (RFC 4155); everything else is one message.
+func eachOf(label string, data []byte, do func(label string, data []byte) error) error {
+	if !bytes.HasPrefix(data, []byte("From ")) {
+		return do(label, data)
+	}
+	var msg bytes.Buffer
+	n := 0
+	flush := func() error {
+		if n == 0 {
+			return nil
+		}
+		err := do(fmt.Sprintf("%s:%d", label, n), bytes.Clone(msg.Bytes()))
+		msg.Reset()
+		return err
+	}
+	r := bufio.NewReader(bytes.NewReader(data))
+	blank := true
+	for {
+		line, err := r.ReadString('\n')
+		if blank && strings.HasPrefix(line, "From ") {
+			if err := flush(); err != nil {
+				return err
+			}
+			n++
+		} else {
+			if strings.HasPrefix(strings.TrimLeft(line, ">"), "From ") && strings.HasPrefix(line, ">") {
+				line = line[1:]
+			}
+			msg.WriteString(line)
+		}
+		blank = strings.TrimRight(line, "\r\n") == ""
+		if err != nil {
+			return flush()
+		}
+	}
+}

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"embed"
+	"fmt"
+	"go/token"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+	"text/template"
+
+	"postern/filters/standard"
+)
+
+type filterCmd struct {
+	List filterListCmd `cmd:"" help:"List the filters and their symbols."`
+	New  filterNewCmd  `cmd:"" help:"Begin a new filter in a checkout of Postern."`
+}
+
+type filterListCmd struct {
+	JSON bool `help:"Print JSON, one object a line." name:"json"`
+}
+
+// Run lists the built-in filters.
+func (f *filterListCmd) Run(g *globals) error {
+	w := tabwriter.NewWriter(g.out, 0, 0, 2, ' ', 0)
+	for _, x := range standard.Filters {
+		if f.JSON {
+			row := struct {
+				Name    string            `json:"name"`
+				Doc     string            `json:"doc"`
+				Symbols map[string]string `json:"symbols"`
+			}{x.Name, x.Doc, map[string]string{}}
+			for _, s := range x.Symbols {
+				row.Symbols[s.Name] = s.Doc
+			}
+			if err := printJSON(g.out, row); err != nil {
+				return err
+			}
+			continue
+		}
+		fmt.Fprintf(w, "%s\t%s\n", x.Name, x.Doc)
+		for _, s := range x.Symbols {
+			fmt.Fprintf(w, "\t%s %+.1f  %s\n", s.Name, s.Score, s.Doc)
+		}
+	}
+	return w.Flush()
+}
+
+//go:embed scaffold
+var scaffold embed.FS
+
+type filterNewCmd struct {
+	Name string `arg:"" help:"Name of the filter: lower-case letters."`
+	Dir  string `help:"The checkout." default:"." type:"path"`
+}
+
+// Run writes a folder with a filter, its test and its README, and says which
+// two lines to add.
+func (f *filterNewCmd) Run(g *globals) error {
+	if !token.IsIdentifier(f.Name) || strings.ToLower(f.Name) != f.Name || strings.Contains(f.Name, "_") {
+		return &exitError{exitUsage, fmt.Errorf("%q cannot be a filter's name: use lower-case letters", f.Name)}
+	}
+	dir := filepath.Join(f.Dir, "filters", f.Name)
+	if _, err := os.Stat(filepath.Join(f.Dir, "filters", "filter.go")); err != nil {
+		return fmt.Errorf("%s is not a checkout of Postern: %w", f.Dir, err)
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return fmt.Errorf("make the filter's folder: %w", err)
+	}
+	values := map[string]string{"Name": f.Name, "SYMBOL": strings.ToUpper(f.Name) + "_HIT", "Tick": "`"}
+	for _, name := range []string{"filter.go", "filter_test.go", "README.md"} {
+		t, err := template.ParseFS(scaffold, "scaffold/"+name+".tmpl")
+		if err != nil {
+			return err
+		}
+		out, err := os.Create(filepath.Join(dir, strings.Replace(name, "filter", f.Name, 1)))
+		if err != nil {
+			return fmt.Errorf("write the filter: %w", err)
+		}
+		err = t.Execute(out, values)
+		if cerr := out.Close(); err == nil {
+			err = cerr
+		}
+		if err != nil {
+			return fmt.Errorf("write the filter: %w", err)
+		}
+	}
+	if !g.Quiet {
+		fmt.Fprintf(g.err, "wrote %s\nAdd to filters/standard/standard.go:\n\t\"postern/filters/%s\"\n\t%s.Filter,\nThen: go test ./filters/...\n", dir, f.Name, f.Name)
+	}
+	return nil
+}

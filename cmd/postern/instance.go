@@ -1,0 +1,258 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"postern/audit"
+	"postern/dns"
+	"postern/filters/standard"
+	"postern/gateway"
+	"postern/mail"
+	"postern/policy"
+	"postern/quarantine"
+	"postern/queue"
+	"postern/relay"
+	"postern/smtpd"
+	"postern/spool"
+)
+
+// settings say what an instance runs.
+type settings struct {
+	file    string // the policy file
+	text    []byte // its text; nil: read the file
+	state   string // overrides [storage] state
+	zone    string // a DNS zone file instead of real DNS
+	log     *slog.Logger
+	mailLog io.Writer // nil: where [log] to says
+	observe func(*mail.Transaction, *gateway.Outcome, []gateway.Fate)
+}
+
+// An instance is a running gateway with everything around it.
+type instance struct {
+	set   settings
+	log   *slog.Logger
+	since time.Time
+	dir   string
+
+	meter      *meter
+	spool      *spool.Spool
+	relay      *relay.Client
+	resolver   dns.Resolver
+	places     *places
+	quarantine *quarantine.Quarantine
+	audit      *audit.Log
+	queue      *queue.Queue
+	gateway    *gateway.Gateway
+	certs      *smtpd.Certificates
+	accounts   *accountFiles
+
+	mu        sync.Mutex // reload and the facts below
+	listeners map[string]*listening
+	http      []*http.Server
+	loaded    time.Time
+	stale     string // why the last reload was refused
+
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+}
+
+// A listening is one listener and its socket.
+type listening struct {
+	server *smtpd.Server
+	socket net.Listener
+	role   mail.Role
+}
+
+// start brings up a whole gateway, or nothing. The order is that of the
+// dependencies; what fails is closed again in the opposite one.
+func start(ctx context.Context, set settings) (in *instance, err error) {
+	p, err := set.load()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	in = &instance{set: set, log: set.log, since: time.Now(), dir: p.Storage.State, meter: newMeter(), listeners: map[string]*listening{}, cancel: cancel}
+	defer func() {
+		if err != nil {
+			in.close()
+		}
+	}()
+	if err := os.MkdirAll(in.dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the state directory: %w", err)
+	}
+	if err := in.openState(p); err != nil {
+		return nil, err
+	}
+	if err := in.openRoute(ctx, p); err != nil {
+		return nil, err
+	}
+	if err := in.listen(p); err != nil {
+		return nil, err
+	}
+	if err := in.serveHTTP(p); err != nil {
+		return nil, err
+	}
+	in.run(ctx)
+	return in, nil
+}
+
+// load reads the policy, from the text that was given or from the file.
+func (set *settings) load() (*policy.Policy, error) {
+	o := policy.LoadOptions{Filters: standard.Filters}
+	var p *policy.Policy
+	var err error
+	if set.text != nil {
+		p, err = policy.Load(set.file, set.text, o)
+	} else {
+		p, err = policy.LoadFile(set.file, o)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if set.state != "" {
+		p.Storage.State = set.state
+	}
+	return p, nil
+}
+
+// openState opens what lies in the state directory.
+func (in *instance) openState(p *policy.Policy) error {
+	var err error
+	in.spool, err = spool.Open(filepath.Join(in.dir, "spool"), spool.Options{Reserve: int64(p.Queue.Reserve), Log: in.log})
+	if err != nil {
+		return fmt.Errorf("open the spool: %w", err)
+	}
+	if in.places, err = openPlaces(in.dir); err != nil {
+		return err
+	}
+	if in.audit, err = in.places.openAudit(p); err != nil {
+		return err
+	}
+	in.quarantine, err = in.places.openQuarantine(p, in.log)
+	return err
+}
+
+// openRoute makes the gateway and the queue, which deliver through each other.
+func (in *instance) openRoute(ctx context.Context, p *policy.Policy) error {
+	if in.set.zone != "" {
+		zone, err := dns.LoadZone(in.set.zone)
+		if err != nil {
+			return err
+		}
+		in.resolver = zone
+	} else {
+		in.resolver = newResolver(p, in.log)
+	}
+	in.relay = relay.New(relay.Options{Hostname: p.Site.Hostname, Resolver: in.resolver, Log: in.log})
+	st, err := in.newState(p)
+	if err != nil {
+		return err
+	}
+	in.accounts = &accountFiles{}
+	if err := in.accounts.read(p); err != nil {
+		return err
+	}
+	out := in.set.mailLog
+	if out == nil {
+		out = os.Stderr
+	}
+	in.gateway = gateway.New(gateway.Options{
+		Spool: in.spool, Relay: in.relay, Quarantine: in.quarantine, Audit: in.audit, MailLog: in.mailLog(p, out),
+		Log: in.log, NewID: smtpd.NewID, Meter: in.meter, Accounts: in.accounts.check, Observe: in.set.observe,
+	}, st)
+	in.queue = queue.New(in.gateway.QueueOptions())
+	in.gateway.SetQueue(in.queue)
+	in.loaded = time.Now()
+	in.meter.reloaded(true, in.loaded)
+	in.gauges()
+	return nil
+}
+
+// newState runs the policy's own tests and opens its filters. A policy whose
+// tests fail is refused.
+func (in *instance) newState(p *policy.Policy) (*gateway.State, error) {
+	if err := in.runTests(p); err != nil {
+		return nil, err
+	}
+	return gateway.NewState(p, parseOptions(), envOf(p, in.resolver, in.log))
+}
+
+// run starts what goes on in the background.
+func (in *instance) run(ctx context.Context) {
+	in.done.Go(func() { in.queue.Run(ctx) })
+	in.done.Go(func() { in.quarantine.Run(ctx) })
+	for name, l := range in.listeners {
+		in.done.Go(func() {
+			if err := l.server.Serve(l.socket); err != nil && !errors.Is(err, net.ErrClosed) {
+				in.log.Error("listener ended", "listener", name, "error", err)
+			}
+		})
+	}
+}
+
+// addr is the address on which a listener listens.
+func (in *instance) addr(listener string) string {
+	if l, ok := in.listeners[listener]; ok {
+		return l.socket.Addr().String()
+	}
+	return ""
+}
+
+// drainLimit is how long sessions have to end at a shutdown.
+const drainLimit = 30 * time.Second
+
+// stop drains the sessions with 421, lets deliveries end, and closes.
+func (in *instance) stop(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, drainLimit)
+	defer cancel()
+	var wg sync.WaitGroup
+	for _, l := range in.listeners {
+		wg.Go(func() { l.server.Shutdown(ctx) })
+	}
+	wg.Wait()
+	for _, s := range in.http {
+		s.Shutdown(ctx)
+	}
+	in.close()
+}
+
+// close ends everything that start has opened so far.
+func (in *instance) close() {
+	in.cancel()
+	for _, l := range in.listeners {
+		l.socket.Close()
+	}
+	for _, s := range in.http {
+		s.Close()
+	}
+	in.done.Wait()
+	if in.relay != nil {
+		in.relay.Close()
+	}
+	if in.gateway != nil {
+		in.gateway.Close()
+	}
+	if in.audit != nil {
+		if err := in.audit.Close(); err != nil {
+			in.log.Error("close the audit log", "error", err)
+		}
+	}
+	if in.places != nil {
+		in.places.close()
+	}
+	if in.spool != nil {
+		if err := in.spool.Close(); err != nil {
+			in.log.Error("close the spool", "error", err)
+		}
+	}
+}

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"log/syslog"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+
+	"postern/audit"
+	"postern/dns"
+	"postern/filters"
+	"postern/policy"
+)
+
+type serveCmd struct {
+	DNS string `help:"Answer every DNS look-up from this zone file (JSON)." type:"path" placeholder:"FILE"`
+}
+
+// Run runs the gateway until SIGTERM or SIGINT. SIGHUP and changed files reload
+// the policy.
+func (s *serveCmd) Run(g *globals) error {
+	p, err := g.load()
+	if err != nil {
+		return err
+	}
+	out, err := logWriter(p)
+	if err != nil {
+		return err
+	}
+	log := slog.New(logHandler(p, out))
+	for _, w := range p.Warnings {
+		log.Warn(w.String())
+	}
+	in, err := start(context.Background(), settings{file: g.Config, state: g.State, zone: s.DNS, log: log, mailLog: out})
+	if err != nil {
+		return err
+	}
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
+	defer signal.Stop(signals)
+	stopWatching := in.watch()
+	defer stopWatching()
+	for name, l := range in.listeners {
+		log.Info("listening", "listener", name, "address", l.socket.Addr().String(), "role", string(l.role))
+	}
+	notify(daemon.SdNotifyReady)
+	for sig := range signals {
+		if sig == syscall.SIGHUP {
+			in.reload(context.Background(), "SIGHUP")
+			continue
+		}
+		break
+	}
+	notify(daemon.SdNotifyStopping)
+	log.Info("stopping")
+	in.stop(context.Background())
+	return nil
+}
+
+// notify tells systemd, if it is there.
+func notify(state string) { daemon.SdNotify(false, state) }
+
+// logWriter is where [log] to says.
+func logWriter(p *policy.Policy) (io.Writer, error) {
+	if p.Log.To != "syslog" {
+		return os.Stderr, nil
+	}
+	w, err := syslog.New(syslog.LOG_MAIL|syslog.LOG_INFO, "postern")
+	if err != nil {
+		return nil, fmt.Errorf("open syslog: %w", err)
+	}
+	return w, nil
+}
+
+func logHandler(p *policy.Policy, w io.Writer) slog.Handler {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(p.Log.Level)); err != nil {
+		level = slog.LevelInfo
+	}
+	if p.Log.Format == "json" {
+		return slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})
+	}
+	return audit.NewLogfmt(w, level)
+}
+
+// newResolver asks the servers of [dns], or the system's.
+func newResolver(p *policy.Policy, log *slog.Logger) dns.Resolver {
+	servers := make([]string, 0, len(p.DNS.Servers))
+	for _, s := range p.DNS.Servers {
+		if _, _, err := net.SplitHostPort(s); err != nil {
+			s = net.JoinHostPort(s, "53")
+		}
+		servers = append(servers, s)
+	}
+	return dns.NewClient(dns.ClientOptions{Servers: servers, Timeout: time.Duration(p.DNS.Timeout)})
+}
+
+// envOf is what the filters of p may use.
+func envOf(p *policy.Policy, r dns.Resolver, log *slog.Logger) *filters.Env {
+	return &filters.Env{Resolver: r, Now: time.Now, Log: log, Hostname: p.Site.Hostname, Domains: p.Site.Domains, Language: p.Site.Language}
+}

@@ -1,0 +1,185 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+
+	"postern/audit"
+	"postern/gateway"
+	"postern/policy"
+)
+
+// reload loads a whole new policy and swaps it in. A bad one is refused and the
+// old one keeps running; transactions keep the one they began with.
+func (in *instance) reload(ctx context.Context, why string) error {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	err := in.tryReload(ctx, why)
+	if err != nil {
+		in.stale = err.Error()
+		in.meter.reloaded(false, time.Now())
+		in.log.Error("the policy was refused; the old one stays in force", "file", in.set.file, "error", firstLine(err.Error()))
+		return err
+	}
+	in.stale, in.loaded = "", time.Now()
+	in.meter.reloaded(true, in.loaded)
+	return nil
+}
+
+func (in *instance) tryReload(ctx context.Context, why string) error {
+	p, err := in.set.load()
+	if err != nil {
+		return err
+	}
+	if p.Hash == in.gateway.State().Policy.Hash && why == "file" {
+		return nil // an editor touched the file
+	}
+	st, err := in.newState(p)
+	if err != nil {
+		return err
+	}
+	opened, err := in.reopen(p)
+	if err == nil {
+		err = in.accounts.read(p)
+	}
+	if err != nil {
+		for _, l := range opened {
+			l.socket.Close()
+		}
+		return err
+	}
+	old := in.gateway.State().Policy
+	in.swap(p, st, opened)
+	in.log.Info("the policy is in force", "file", in.set.file, "policy", p.Hash, "why", why)
+	return in.audit.Append(ctx, audit.Record{Kind: "reload", Policy: p.Hash, Why: fmt.Sprintf("%s, before %s", why, old.Hash)})
+}
+
+// reopen opens the sockets of listeners that are new or have moved.
+func (in *instance) reopen(p *policy.Policy) (map[string]*listening, error) {
+	opened := map[string]*listening{}
+	old := in.gateway.State().Policy
+	for i := range p.Listeners {
+		l := &p.Listeners[i]
+		if was := listenerOf(old, l.Name); was != nil && was.Address == l.Address && in.listeners[l.Name] != nil {
+			continue
+		}
+		socket, err := net.Listen("tcp", l.Address)
+		if err != nil {
+			return opened, fmt.Errorf("listener %q: %w", l.Name, err)
+		}
+		opened[l.Name] = &listening{socket: socket, role: l.Role}
+	}
+	return opened, nil
+}
+
+func listenerOf(p *policy.Policy, name string) *policy.Listener {
+	for i := range p.Listeners {
+		if p.Listeners[i].Name == name {
+			return &p.Listeners[i]
+		}
+	}
+	return nil
+}
+
+// swap puts everything new in force. Sessions of a listener that is gone end
+// with their next command.
+func (in *instance) swap(p *policy.Policy, st *gateway.State, opened map[string]*listening) {
+	in.gateway.Swap(st)
+	in.relay.CloseIdle()
+	in.queue.Reconfigure(in.gateway.QueueOptions())
+	for name, l := range in.listeners {
+		if listenerOf(p, name) == nil || opened[name] != nil {
+			l.socket.Close()
+			go func() {
+				ctx, cancel := context.WithTimeout(context.Background(), drainLimit)
+				defer cancel()
+				l.server.Shutdown(ctx)
+			}()
+			delete(in.listeners, name)
+		}
+	}
+	for i := range p.Listeners {
+		cfg, err := in.listenerConfig(p, &p.Listeners[i])
+		if err != nil {
+			in.log.Error("configure listener", "listener", p.Listeners[i].Name, "error", err)
+			continue
+		}
+		if l := in.listeners[cfg.Name]; l != nil {
+			l.server.Reconfigure(cfg)
+			continue
+		}
+		in.serveOn(cfg, opened[cfg.Name])
+	}
+}
+
+// settle is how long the files must be quiet before they are read: editors
+// write in several steps.
+const settle = 300 * time.Millisecond
+
+// watch reloads when the policy file, or a list that it names, changes. It
+// watches their directories: an editor that renames makes a new file.
+func (in *instance) watch() (stop func()) {
+	w, err := fsnotify.NewWatcher()
+	if err != nil {
+		in.log.Warn("changed files are not noticed; use postern reload", "error", err)
+		return func() {}
+	}
+	files := map[string]bool{}
+	add := func() {
+		for _, f := range in.gateway.State().Policy.Files {
+			f, err := filepath.Abs(f)
+			if err != nil || files[f] {
+				continue
+			}
+			files[f] = true
+			if err := w.Add(filepath.Dir(f)); err != nil {
+				in.log.Warn("changes of a file are not noticed; use postern reload", "file", f, "error", err)
+			}
+		}
+	}
+	add()
+	in.done.Go(func() {
+		var due <-chan time.Time
+		for {
+			select {
+			case ev, ok := <-w.Events:
+				if !ok {
+					return
+				}
+				if name, err := filepath.Abs(ev.Name); err == nil && files[name] && !ev.Has(fsnotify.Chmod) {
+					due = time.After(settle)
+				}
+			case _, ok := <-w.Errors:
+				if !ok {
+					return
+				}
+			case <-due:
+				due = nil
+				in.reload(context.Background(), "file")
+				add()
+			}
+		}
+	})
+	return func() { w.Close() }
+}
+
+// runTests runs the policy's own tests with nothing that touches the world.
+func (in *instance) runTests(p *policy.Policy) error {
+	results, err := runPolicyTests(p)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, r := range results {
+		if !r.OK {
+			errs = append(errs, fmt.Errorf("test %q fails: %s", r.Name, r.Text))
+		}
+	}
+	return errors.Join(errs...)
+}

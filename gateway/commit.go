@@ -1,0 +1,189 @@
+package gateway
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/emersion/go-smtp"
+
+	"postern/filters"
+	"postern/mail"
+	"postern/policy"
+	"postern/relay"
+	"postern/spool"
+)
+
+// commit makes every copy that is still to be sent durable, all or none, and
+// wakes the queue. Journal copies and bounces are part of it.
+func (d *delivery) commit(ctx context.Context) error {
+	relayed := d.copies(policy.Relay)
+	return d.spoolCopies(ctx, relayed, d.journal())
+}
+
+func (d *delivery) spoolCopies(ctx context.Context, copies []*Copy, extra []spool.Draft) error {
+	drafts := extra
+	owners := make([][]mail.Path, len(extra)) // whose fate each draft is; nil for journal copies
+	for _, c := range copies {
+		hop, ok := d.b.Hop(c.Upstream)
+		if !ok {
+			hop = &relay.Hop{}
+		}
+		for _, to := range destinations(hop, c.Recipients) {
+			drafts = append(drafts, d.draft(c, to))
+			owners = append(owners, to)
+		}
+	}
+	if d.wantsBounce() {
+		b, err := d.bounceDraft(ctx)
+		if err != nil {
+			return err
+		}
+		drafts, owners = append(drafts, b...), append(owners, make([][]mail.Path, len(b))...)
+	}
+	if len(drafts) == 0 {
+		return nil
+	}
+	ids, err := d.g.o.Spool.Commit(ctx, drafts)
+	if err != nil {
+		return err
+	}
+	d.spool = append(d.spool, ids...)
+	for i, id := range ids {
+		d.each(owners[i], func(f *Fate) {
+			f.Disposition, f.Status, f.Reply, f.Queued = policy.Relay, "queued", d.accepted(), id
+		})
+	}
+	d.g.queue.Add(ids...)
+	return nil
+}
+
+// destinations splits recipients by what they must be sent to: by domain when
+// the next hop is looked up by MX, else all together.
+func destinations(hop *relay.Hop, to []mail.Path) [][]mail.Path {
+	if !slices.Contains(hop.To, "mx") {
+		return [][]mail.Path{to}
+	}
+	var groups [][]mail.Path
+	at := map[string]int{}
+	for _, p := range to {
+		i, ok := at[p.Domain]
+		if !ok {
+			i = len(groups)
+			at[p.Domain] = i
+			groups = append(groups, nil)
+		}
+		groups[i] = append(groups[i], p)
+	}
+	return groups
+}
+
+// draft is one copy on its way into the spool.
+func (d *delivery) draft(c *Copy, to []mail.Path) spool.Draft {
+	e := d.entry(c.Upstream, c.Rule)
+	for _, r := range d.recipients(to) {
+		e.To = append(e.To, spool.Recipient{Recipient: r})
+	}
+	return spool.Draft{Entry: e, Content: c.Message}
+}
+
+func (d *delivery) entry(upstream, rule string) spool.Entry {
+	tx := d.tx
+	return spool.Entry{
+		Transaction: tx.ID, From: tx.ReversePath, Options: tx.Options, Upstream: upstream,
+		EightBit: needsEightBit(tx), UTF8: tx.Options.UTF8, Demands: demandsOf(tx),
+		Direction: tx.Direction, Session: *tx.Session, Rule: rule, Policy: d.b.Policy.Hash,
+	}
+}
+
+// needsEightBit: what the client has declared (RFC 6152) binds the next hop.
+func needsEightBit(tx *mail.Transaction) bool {
+	return tx.Options.Body == smtp.Body8BitMIME || tx.Options.Body == smtp.BodyBinaryMIME
+}
+
+// demandsOf is what the sender demands of every onward connection.
+func demandsOf(tx *mail.Transaction) mail.Demands {
+	return mail.Demands{RequireTLS: tx.Options.RequireTLS}
+}
+
+// journal are the copies for archives: one per rule's address, the message as
+// it was received.
+func (d *delivery) journal() []spool.Draft {
+	var drafts []spool.Draft
+	seen := map[mail.Path]bool{}
+	for i := range d.out.Decisions {
+		dec := &d.out.Decisions[i]
+		if dec.Disposition == policy.Reject || dec.Disposition == policy.Defer {
+			continue
+		}
+		for _, to := range dec.Journal {
+			if seen[to] {
+				continue
+			}
+			seen[to] = true
+			e := d.entry(d.b.upstreamName(d.tx, to), "journal")
+			e.From, e.Options.EnvelopeID = mail.Path{}, ""
+			e.To = []spool.Recipient{{Recipient: mail.Recipient{Path: to, Options: smtp.RcptOptions{Notify: []smtp.DSNNotify{smtp.DSNNotifyNever}}}}}
+			drafts = append(drafts, spool.Draft{Entry: e, Content: d.journalReport()})
+		}
+	}
+	return drafts
+}
+
+// journalReport is the envelope, which the header does not tell, above the
+// message as it was received: every recipient, blind copies among them.
+func (d *delivery) journalReport() spool.Content {
+	var to []string
+	for i := range d.tx.Recipients {
+		to = append(to, "<"+d.tx.Recipients[i].Path.String()+">")
+	}
+	e := d.tx.Message.Edit()
+	e.Prepend(
+		mail.FoldField("X-Postern-Journal", d.tx.ID+"; "+d.tx.At.UTC().Format(time.RFC3339)),
+		mail.FoldField("X-Postern-Envelope-From", "<"+d.tx.ReversePath.String()+">"),
+		mail.FoldField("X-Postern-Envelope-To", strings.Join(to, ", ")),
+	)
+	m, err := e.Message()
+	if err != nil { // header fields on top cannot fail; the archive must not miss the mail
+		return d.tx.Message
+	}
+	return m
+}
+
+// keepsOriginal reports whether one of the actions removes content, so that the
+// message as received is kept in the quarantine.
+func (b *begun) keepsOriginal(actions []policy.Action) bool {
+	for _, a := range actions {
+		if doc, ok := actionDoc(b.Policy.Chain(), a); ok && doc.KeepsOriginal {
+			return true
+		}
+	}
+	return false
+}
+
+func actionDoc(chain *filters.Chain, a policy.Action) (filters.ActionDoc, bool) {
+	for _, f := range chain.Filters() {
+		if f.Name != a.Filter {
+			continue
+		}
+		for _, doc := range f.Actions {
+			if doc.Name == a.Name {
+				return doc, true
+			}
+		}
+	}
+	return filters.ActionDoc{}, false
+}
+
+// relayMail is the copy as relay wants it.
+func (d *delivery) relayMail(c *Copy) *relay.Mail {
+	m := &relay.Mail{
+		ID: d.tx.ID, From: d.tx.ReversePath, Options: d.tx.Options, To: d.recipients(c.Recipients), Size: c.Message.Size(),
+		Content: c.Message.Reader, EightBit: needsEightBit(d.tx), UTF8: d.tx.Options.UTF8, Demands: demandsOf(d.tx), Client: d.tx.Session,
+	}
+	if pieces, ok := c.Message.Pieces(); ok {
+		m.Bytes = pieces
+	}
+	return m
+}
