@@ -40,9 +40,11 @@ cover:
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem -timeout $(TIMEOUT) ./...
 
-# What is made from the code: the packages in rfc/index.txt, the manual pages.
+# What is made from the code: the packages in rfc/index.txt, what `postern setup`
+# prints in docs/, the manual pages.
 docs:
 	$(GO) test -run '^TestRFCIndex$$' . -update
+	$(GO) test -run '^TestSetupDocuments$$' ./cmd/postern -update-docs
 	$(GO) run ./cmd/postern man bin/man
 
 # The exam of an SMTP gateway: POSTERN_EXAM says where it is.

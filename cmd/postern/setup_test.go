@@ -2,11 +2,16 @@ package main
 
 import (
 	"bytes"
+	"flag"
 	"net/netip"
+	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"testing"
 )
+
+var updateDocs = flag.Bool("update-docs", false, "write what `postern setup` prints into docs/")
 
 // setup runs `postern setup ARGS` and returns what it prints.
 func setup(t *testing.T, args ...string) string {
@@ -144,5 +149,37 @@ func TestBracketed(t *testing.T) {
 		if got := bracketed(netip.MustParseAddrPort(in)); got != want {
 			t.Errorf("bracketed(%s) = %s, want %s", in, got, want)
 		}
+	}
+}
+
+// printed matches a marker in a document, "<!-- setup ... -->", and the block
+// behind it, which must be what the command prints.
+var printed = regexp.MustCompile("(?s)<!-- setup ([^\\n]*) -->\\n(```\\n.*?\\n```\\n)?")
+
+func TestSetupDocuments(t *testing.T) {
+	for _, name := range []string{"../../docs/postfix.md", "../../docs/exchange.md"} {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		want := printed.ReplaceAllStringFunc(string(text), func(block string) string {
+			n++
+			args := printed.FindStringSubmatch(block)[1]
+			return "<!-- setup " + args + " -->\n```\n" + setup(t, strings.Fields(args)...) + "```\n"
+		})
+		if n == 0 {
+			t.Errorf("%s has no marker", name)
+		}
+		if want == string(text) {
+			continue
+		}
+		if *updateDocs {
+			if err := os.WriteFile(name, []byte(want), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		t.Errorf("%s does not say what the command prints (go test -run TestSetupDocuments ./cmd/postern -update-docs)", name)
 	}
 }
