@@ -1,0 +1,188 @@
+package audit
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"postern/store"
+)
+
+// A Query selects records. Zero fields select all.
+type Query struct {
+	Events  []Event
+	ID      string // transaction
+	Item    string // held message
+	Rule    string
+	Actor   string
+	Address string    // in any personal field, whatever the case
+	Since   time.Time // at or after
+	Until   time.Time // before
+	Before  uint64    // only records with a smaller number: for the page before
+	Limit   int       // the last so many; 0 is 100
+}
+
+// matches reports whether r is selected.
+func (q *Query) matches(r *Record) bool {
+	switch {
+	case len(q.Events) > 0 && !slices.Contains(q.Events, r.Event),
+		q.ID != "" && r.ID != q.ID,
+		q.Item != "" && r.Item != q.Item,
+		q.Rule != "" && r.Rule != q.Rule,
+		q.Actor != "" && r.Actor != q.Actor,
+		!q.Since.IsZero() && r.At.Before(q.Since),
+		!q.Until.IsZero() && !r.At.Before(q.Until),
+		q.Before > 0 && r.Seq >= q.Before:
+		return false
+	}
+	if q.Address == "" {
+		return true
+	}
+	for _, v := range r.personal() {
+		if mentions(*v, q.Address) {
+			return true
+		}
+	}
+	return false
+}
+
+// mayMatch reports, without taking the line apart, whether it can be selected.
+func (q *Query) mayMatch(text []byte) bool {
+	for _, want := range []string{q.ID, q.Item, q.Rule, q.Actor} {
+		if want != "" && !bytes.Contains(text, appendString(nil, want)) {
+			return false
+		}
+	}
+	return q.Address == "" || containsFold(text, q.Address)
+}
+
+// containsFold reports whether text has s in it, whatever the case.
+func containsFold(text []byte, s string) bool {
+	quoted := appendString(nil, strings.ToLower(s))
+	return bytes.Contains(bytes.ToLower(text), quoted[1:len(quoted)-1])
+}
+
+// mentions reports whether text has address in it, whatever the case, and not
+// as a part of a longer address.
+func mentions(text, address string) bool {
+	text, address = strings.ToLower(text), strings.ToLower(address)
+	for at := 0; ; {
+		i := strings.Index(text[at:], address)
+		if i < 0 {
+			return false
+		}
+		i += at
+		end := i + len(address)
+		if (i == 0 || !addressByte(text[i-1])) && (end == len(text) || !addressByte(text[end]) || text[end] == '.' && !longer(text[end:])) {
+			return true
+		}
+		at = i + 1
+	}
+}
+
+// addressByte reports whether c can be part of an address that goes on.
+func addressByte(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c >= 0x80 || strings.IndexByte(".-_+=@!#$%&*/?^`{|}~", c) >= 0
+}
+
+// longer reports whether a domain goes on after this dot.
+func longer(rest string) bool { return len(rest) > 1 && addressByte(rest[1]) && rest[1] != '.' }
+
+// List returns the last records that match, oldest first.
+func (l *Log) List(ctx context.Context, q Query) ([]Record, error) {
+	if err := l.Sync(ctx); err != nil {
+		return nil, err
+	}
+	return List(ctx, l.o.Log, q)
+}
+
+// List returns the last records of a log that match, oldest first.
+func List(ctx context.Context, log store.Log, q Query) ([]Record, error) {
+	if q.Limit <= 0 {
+		q.Limit = 100
+	}
+	sections, err := log.Sections(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list audit records: %w", err)
+	}
+	var found []Record
+	for i := len(sections) - 1; i >= 0 && len(found) < q.Limit; i-- {
+		var here []Record
+		err := scan(ctx, log, sections[i], &q, func(r Record, _ []byte) error {
+			here = append(here, r)
+			if len(here) > 2*q.Limit {
+				here = append(here[:0], here[len(here)-q.Limit:]...)
+			}
+			return nil
+		})
+		if errors.Is(err, store.ErrNotFound) {
+			break // cut off meanwhile
+		}
+		if err != nil {
+			return nil, fmt.Errorf("list audit records: %w", err)
+		}
+		found = append(here, found...)
+	}
+	if len(found) > q.Limit {
+		found = found[len(found)-q.Limit:]
+	}
+	return found, nil
+}
+
+// scan visits the records of a section that match.
+func scan(ctx context.Context, log store.Log, s store.Section, q *Query, visit func(r Record, text []byte) error) error {
+	if q.Before > 0 && s.First >= q.Before {
+		return nil
+	}
+	return log.Read(ctx, s.First, func(n uint64, text []byte) error {
+		if !q.mayMatch(text) {
+			return nil
+		}
+		l, err := parse(text)
+		if err != nil {
+			return &BadRecord{n, err.Error()}
+		}
+		if r := l.record(); q.matches(&r) {
+			return visit(r, text)
+		}
+		return nil
+	})
+}
+
+// Export writes the records that match as JSON lines, oldest first, in the form
+// in which they are stored: the chain of an export without gaps can be verified.
+// It takes no notice of Limit.
+func (l *Log) Export(ctx context.Context, w io.Writer, q Query) error {
+	if err := l.Sync(ctx); err != nil {
+		return err
+	}
+	return Export(ctx, l.o.Log, w, q)
+}
+
+// Export writes the records of a log that match, as the method of Log does.
+func Export(ctx context.Context, log store.Log, w io.Writer, q Query) error {
+	sections, err := log.Sections(ctx)
+	if err != nil {
+		return fmt.Errorf("export audit records: %w", err)
+	}
+	out := bufio.NewWriterSize(w, 1<<16)
+	for _, s := range sections {
+		err := scan(ctx, log, s, &q, func(_ Record, text []byte) error {
+			out.Write(text) // errors stick
+			return out.WriteByte('\n')
+		})
+		if err != nil {
+			return fmt.Errorf("export audit records: %w", err)
+		}
+	}
+	if err := out.Flush(); err != nil {
+		return fmt.Errorf("export audit records: %w", err)
+	}
+	return nil
+}
