@@ -234,7 +234,7 @@ func isTable(g *ast.GenDecl, spec *ast.ValueSpec) bool {
 		return true
 	}
 	if len(spec.Values) == 0 {
-		return false
+		return isPool(spec.Type)
 	}
 	return !slices.ContainsFunc(spec.Values, func(v ast.Expr) bool { return !isConstant(v) })
 }
@@ -246,14 +246,23 @@ func isConstant(v ast.Expr) bool {
 	case *ast.UnaryExpr:
 		return isConstant(v.X)
 	case *ast.CompositeLit:
-		pkg, name := qualifier(v.Type)
-		return pkg != "sync" && pkg != "atomic" || name == "Pool"
+		pkg, _ := qualifier(v.Type)
+		return pkg != "sync" && pkg != "atomic" || isPool(v.Type)
 	case *ast.CallExpr:
 		return !isStateful(v)
 	case *ast.FuncLit, *ast.SelectorExpr, *ast.IndexExpr:
 		return true
 	}
 	return false
+}
+
+// isPool reports whether a type is sync.Pool or an array of them.
+func isPool(e ast.Expr) bool {
+	if array, ok := e.(*ast.ArrayType); ok {
+		e = array.Elt
+	}
+	pkg, name := qualifier(e)
+	return pkg == "sync" && name == "Pool"
 }
 
 // isStateful reports whether a call makes something that changes: a map or a
