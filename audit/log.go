@@ -20,7 +20,7 @@ import (
 
 const (
 	flushAfter   = time.Second
-	flushCount   = 4096     // records
+	flushBytes   = 1 << 20  // that wait
 	backlogLimit = 64 << 20 // bytes that wait for a log that cannot be written
 )
 
@@ -50,7 +50,7 @@ type Log struct {
 	hash    Hash       // of the last record
 	chunks  []chunk    // not yet written
 	waiting int        // bytes in chunks
-	count   int        // records in chunks
+	spare   []byte     // room for the next chunk
 	section int64      // bytes since the last checkpoint
 	since   time.Time  // of the last checkpoint
 	waiters []chan error
@@ -132,7 +132,7 @@ func (l *Log) damaged(what string) error {
 		// Nothing is left: the chain begins anew, with this note.
 		l.first = 1
 	}
-	return l.add(Record{Event: Damage, Detail: what}, nil)
+	return l.add(Record{Kind: Damage, Detail: what}, nil)
 }
 
 // lastLine returns the last line of the log; nil if it is empty.
@@ -239,7 +239,7 @@ func (l *Log) add(r Record, done chan error) error {
 	if done != nil {
 		l.waiters = append(l.waiters, done)
 	}
-	if done != nil || l.count >= flushCount {
+	if done != nil || l.waiting >= flushBytes {
 		l.kick()
 	}
 	return nil
@@ -260,7 +260,8 @@ func (l *Log) chain(b *buffer, fields, values []byte) {
 	b.body = append(b.body, fields...)
 	l.hash = link(l.hash, b.body)
 	if len(l.chunks) == 0 {
-		l.chunks = append(l.chunks, chunk{first: l.seq})
+		l.chunks = append(l.chunks, chunk{first: l.seq, lines: l.spare})
+		l.spare = nil
 	}
 	c := &l.chunks[len(l.chunks)-1]
 	before := len(c.lines)
@@ -269,14 +270,13 @@ func (l *Log) chain(b *buffer, fields, values []byte) {
 	n := len(c.lines) - before
 	l.waiting += n
 	l.section += int64(n)
-	l.count++
 }
 
 // checkpoint begins a section with a signed record of the hash so far.
 func (l *Log) checkpoint(at time.Time) {
 	l.chunks = append(l.chunks, chunk{first: l.seq + 1, roll: true})
 	l.section, l.since = 0, at
-	r := Record{Event: Checkpoint, At: at}
+	r := Record{Kind: Checkpoint, At: at}
 	sig := ed25519.Sign(l.key, checkpointText(l.seq+1, at, l.hash))
 	extra := `,"before":"` + l.hash.String() + `","signature":"` + encoding.EncodeToString(sig) + `"`
 	b := &buffer{}
@@ -326,25 +326,31 @@ func (l *Log) flush(ctx context.Context) error {
 	defer l.writeMu.Unlock()
 	l.mu.Lock()
 	chunks, waiters := l.chunks, l.waiters
-	l.chunks, l.waiters, l.waiting, l.count = nil, nil, 0, 0
+	l.chunks, l.waiters, l.waiting = nil, nil, 0
 	l.mu.Unlock()
 	written, err := l.write(ctx, chunks)
-	if left := chunks[written:]; len(left) > 0 {
-		l.putBack(left)
-	}
+	l.putBack(chunks[:written], chunks[written:])
 	for _, w := range waiters {
 		w <- err
 	}
 	return err
 }
 
-// putBack returns chunks that could not be written to the front of the line.
-func (l *Log) putBack(left []chunk) {
+// putBack returns chunks that could not be written to the front of the line,
+// and keeps the room of one that was.
+func (l *Log) putBack(written, left []chunk) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.chunks = append(left, l.chunks...)
-	for _, c := range left {
-		l.waiting += len(c.lines)
+	for _, c := range written {
+		if cap(c.lines) > cap(l.spare) && cap(c.lines) <= 4*flushBytes {
+			l.spare = c.lines[:0]
+		}
+	}
+	if len(left) > 0 {
+		l.chunks = append(left, l.chunks...)
+		for _, c := range left {
+			l.waiting += len(c.lines)
+		}
 	}
 }
 
