@@ -1,5 +1,29 @@
 // Package dns looks names up: a Resolver interface, a caching client over
 // miekg/dns, and a fake that answers from a zone file.
+//
+// Client asks the servers of /etc/resolv.conf, or those that it is given, over
+// UDP, and over TCP where an answer does not fit (RFC 7766); every look-up has a
+// time limit. Answers are kept as long as their TTL says, at most a day;
+// "not found" as long as the zone's SOA record says (RFC 2308), at most an
+// hour; failures for five seconds (RFC 9520). Look-ups of the same records at
+// the same time are one question. Names in /etc/hosts, and localhost, are
+// answered without asking. Search lists are not used: every name is complete.
+//
+// Zone answers from a JSON file: any decision that rests on DNS can be repeated
+// with it. Package dnstest serves a Zone on a loopback port.
+//
+// The package never decides what a failed look-up means: it says "not found"
+// (lasting) or "failed for now", and callers must not take one for the other.
+// The records of an Answer are shared: nobody changes them.
+//
+// # Diagnostics
+//
+// An error wraps ErrNotFound if the servers say that there is no such name or
+// record, and ErrTemporary in every other case: no server answered in time,
+// SERVFAIL, REFUSED, an answer that cannot be read. Its text names the record
+// type, the name and the cause, such as
+//
+//	DNS look-up failed for now: TXT example.org: server 127.0.0.53:53: SERVFAIL
 package dns
 
 import (
