@@ -2,65 +2,58 @@ package policy
 
 import (
 	"net/netip"
-	"time"
 
 	"postern/mail"
 )
 
-// Bytes is a size: "25MB" in the policy file (MB = 1024 x 1024).
-type Bytes int64
-
-// Duration is a time span: "15m", "30d" in the policy file.
-type Duration time.Duration
-
 // Site is the [site] table.
 type Site struct {
 	Name     string   `toml:"name"`
-	Hostname string   `toml:"hostname"` // default: the host's name
-	Domains  []string `toml:"domains"`  // normalised by the loader
-	Admin    string   `toml:"admin"`    // default: postmaster@ the first domain
-	Language string   `toml:"language"` // "en" (default) or "fr"
-	Timezone string   `toml:"timezone"`
+	Hostname string   `toml:"hostname"`                            // default: the host's name
+	Domains  []string `toml:"domains"`                             // normalised by the loader
+	Admin    string   `toml:"admin"`                               // default: postmaster@ the first domain
+	Language string   `toml:"language" words:"en fr" default:"en"` // "en" (default) or "fr"
+	Timezone string   `toml:"timezone" default:"UTC"`
 }
 
 // Listener is one [[listener]] table.
 type Listener struct {
 	Name        string         `toml:"name"`
 	Address     string         `toml:"address"`
-	Role        mail.Role      `toml:"role"`
-	Protocol    string         `toml:"protocol"` // "smtp" (default) or "lmtp"
+	Role        mail.Role      `toml:"role" words:"inbound outbound submission filter" default:"inbound"`
+	Protocol    string         `toml:"protocol" words:"smtp lmtp" default:"smtp"`
 	Allow       []netip.Prefix `toml:"allow"`
 	Outbound    []netip.Prefix `toml:"outbound"`
-	TLS         string         `toml:"tls"` // "off", "optional" (default), "required", "implicit"
+	TLS         string         `toml:"tls" words:"off optional required implicit" default:"optional"`
 	Auth        ListenerAuth   `toml:"auth"`
 	Limits      Limits         `toml:"limits"`
 	Trust       Trust          `toml:"trust"`
-	BareNewline string         `toml:"bare_newline"` // "reject" (default) or "normalise"
-	RequireTLS  bool           `toml:"requiretls"`   // offer REQUIRETLS; default true when TLS is on
+	BareNewline string         `toml:"bare_newline" words:"reject normalise" default:"reject"`
+	RequireTLS  bool           `toml:"requiretls" default:"true"` // offer REQUIRETLS; default true when TLS is on
 }
 
 // ListenerAuth is the auth key of a listener.
 type ListenerAuth struct {
-	Backend     string   `toml:"backend"`      // "file"; empty: AUTH is not offered
-	File        string   `toml:"file"`         // user:argon2id-hash lines
-	MaxFailures int      `toml:"max_failures"` // default 5
-	Ban         Duration `toml:"ban"`          // default 15m
+	Backend     string   `toml:"backend" words:"file"` // "file"; empty: AUTH is not offered
+	File        string   `toml:"file"`                 // user:argon2id-hash lines
+	MaxFailures int      `toml:"max_failures" default:"5" least:"1"`
+	Ban         Duration `toml:"ban" default:"15m"`
 }
 
-// Limits is the limits key of a listener. Defaults in brackets.
+// Limits is the limits key of a listener.
 type Limits struct {
-	Connections int      `toml:"connections"` // at once [1000]
-	PerIP       int      `toml:"per_ip"`      // at once from one address [50]
-	Rcpts       int      `toml:"rcpts"`       // per transaction [1000]
-	Errors      int      `toml:"errors"`      // 5xx replies per session [20]
-	Messages    int      `toml:"messages"`    // per session [1000]
-	Message     Bytes    `toml:"message"`     // size [50MB]
-	Hops        int      `toml:"hops"`        // Received fields [50]
-	Rate        string   `toml:"rate"`        // messages from one address: "100/1m"; empty: none
-	Command     Duration `toml:"command"`     // total time for one command line [5m]
-	Data        Duration `toml:"data"`        // total time for one message [10m]
-	MinRate     Bytes    `toml:"min_rate"`    // bytes a second below which DATA is cut, after a minute [64]
-	GreetDelay  Duration `toml:"greet_delay"` // wait before the banner, to catch early talkers [0]
+	Connections int      `toml:"connections" default:"1000" least:"1"` // at once
+	PerIP       int      `toml:"per_ip" default:"50" least:"1"`        // at once from one address
+	Rcpts       int      `toml:"rcpts" default:"1000" least:"1"`       // per transaction
+	Errors      int      `toml:"errors" default:"20" least:"1"`        // 5xx replies per session
+	Messages    int      `toml:"messages" default:"1000" least:"1"`    // per session
+	Message     Bytes    `toml:"message" default:"50MB" least:"1024"`  // size
+	Hops        int      `toml:"hops" default:"50" least:"1"`          // Received fields
+	Rate        Rate     `toml:"rate"`                                 // messages from one address: "100/1m"; absent: no limit
+	Command     Duration `toml:"command" default:"5m" least:"1"`       // total time for one command line
+	Data        Duration `toml:"data" default:"10m" least:"1"`         // total time for one message
+	MinRate     Bytes    `toml:"min_rate" default:"64B"`               // bytes a second below which DATA is cut, after a minute
+	GreetDelay  Duration `toml:"greet_delay"`                          // wait before the banner, to catch early talkers
 }
 
 // Trust is the trust key of a listener: who may tell us the real client.
@@ -74,17 +67,17 @@ type Trust struct {
 type TLS struct {
 	Certificate string `toml:"certificate"`
 	Key         string `toml:"key"`
-	Minimum     string `toml:"minimum"`   // "1.2" (default) or "1.3"
+	Minimum     string `toml:"minimum" words:"1.2 1.3" default:"1.2"`
 	ClientCA    string `toml:"client_ca"` // verify client certificates against this file
 }
 
 // Upstream is one [[upstream]] table.
 type Upstream struct {
 	Name        string         `toml:"name"`
-	To          []string       `toml:"to"`       // "host:port", "[v6]:port", "unix:/path" (LMTP) or "mx"
-	Balance     string         `toml:"balance"`  // "failover" (default) or "round-robin"
-	Protocol    string         `toml:"protocol"` // "smtp" (default) or "lmtp"
-	TLS         string         `toml:"tls"`      // "none", "opportunistic" (default), "required", "verify"
+	To          []string       `toml:"to"` // "host:port", "[v6]:port", "unix:/path" (LMTP) or "mx"
+	Balance     string         `toml:"balance" words:"failover round-robin" default:"failover"`
+	Protocol    string         `toml:"protocol" words:"smtp lmtp" default:"smtp"`
+	TLS         string         `toml:"tls" words:"none opportunistic required verify" default:"opportunistic"`
 	CA          string         `toml:"ca"`
 	ClientCert  string         `toml:"client_cert"` // PEM with certificate and key
 	ClientKey   string         `toml:"client_key"`  // if the key is apart
@@ -94,9 +87,9 @@ type Upstream struct {
 	For         []string       `toml:"for"` // domains; "*" is every other domain
 	When        UpstreamWhen   `toml:"when"`
 	Recipients  RecipientCheck `toml:"recipients"`
-	ClientInfo  string         `toml:"client_info"` // "xforward", or "none" (default)
-	Connections int            `toml:"connections"` // at once per address [20]
-	Timeout     Duration       `toml:"timeout"`     // for the reply after the dot [5m: RFC 5321 wants 10m, the client waits too]
+	ClientInfo  string         `toml:"client_info" words:"xforward none" default:"none"`
+	Connections int            `toml:"connections" default:"20" least:"1"` // at once per address
+	Timeout     Duration       `toml:"timeout" default:"5m" least:"1"`     // for the reply after the dot (RFC 5321 wants 10m, but the client waits too)
 }
 
 // UpstreamWhen limits an upstream to what came in by a listener.
@@ -106,28 +99,28 @@ type UpstreamWhen struct {
 
 // RecipientCheck says how recipients are verified.
 type RecipientCheck struct {
-	Check         string   `toml:"check"` // "none" (default), "rcpt", "file"
+	Check         string   `toml:"check" words:"none rcpt file" default:"none"`
 	File          string   `toml:"file"`
-	Cache         Duration `toml:"cache"`          // [1h]
-	NegativeCache Duration `toml:"negative_cache"` // [5m]
+	Cache         Duration `toml:"cache" default:"1h"`
+	NegativeCache Duration `toml:"negative_cache" default:"5m"`
 }
 
 // Queue is the [queue] table.
 type Queue struct {
-	Retry       []Duration `toml:"retry"`        // ["1m","5m","15m","1h","4h"], the last repeats
-	Expire      Duration   `toml:"expire"`       // [5d]
-	WhenDown    string     `toml:"when_down"`    // "defer" (default) or "queue"
-	MixedReject string     `toml:"mixed_reject"` // "quarantine" (default), "bounce", "defer"
-	Concurrency int        `toml:"concurrency"`  // deliveries at once per destination [20]
-	Delivery    string     `toml:"delivery"`     // "cut-through" (default): one copy to one next hop goes on while the client waits; "spool": always durable first
-	Bounce      string     `toml:"bounce"`       // DSNs for inbound mail that failed: "outbound" (default: only for our own users), "always"
-	Reserve     Bytes      `toml:"reserve"`      // free space below which mail is refused with 452 [100MB, at most a twentieth of the disk]
+	Retry       []Duration `toml:"retry" default:"1m 5m 15m 1h 4h"` // the last repeats
+	Expire      Duration   `toml:"expire" default:"5d" least:"1"`
+	WhenDown    string     `toml:"when_down" words:"defer queue" default:"defer"`
+	MixedReject string     `toml:"mixed_reject" words:"quarantine bounce defer" default:"quarantine"`
+	Concurrency int        `toml:"concurrency" default:"20" least:"1"`                       // deliveries at once per destination
+	Delivery    string     `toml:"delivery" words:"cut-through spool" default:"cut-through"` // "cut-through": one copy to one next hop goes on while the client waits; "spool": always durable first
+	Bounce      string     `toml:"bounce" words:"outbound always" default:"outbound"`        // DSNs for mail that failed: "outbound", only for our own users, or "always"
+	Reserve     Bytes      `toml:"reserve" default:"100MB"`                                  // free space below which mail is refused with 452; the spool takes at most a twentieth of the disk
 }
 
 // DNS is the [dns] table.
 type DNS struct {
 	Servers DNSServers `toml:"servers"` // "system" or addresses
-	Timeout Duration   `toml:"timeout"` // [5s]
+	Timeout Duration   `toml:"timeout" default:"5s" least:"1"`
 }
 
 // DNSServers is "system" (empty) or a list of host:port.
@@ -135,10 +128,10 @@ type DNSServers []string
 
 // QuarantineTable is the [quarantine] table.
 type QuarantineTable struct {
-	Keep     Duration                   `toml:"keep"`      // [30d]
-	MaxSize  Bytes                      `toml:"max_size"`  // [20GB]
-	WhenFull string                     `toml:"when_full"` // "defer"
-	Encrypt  bool                       `toml:"encrypt"`   // [true]
+	Keep     Duration                   `toml:"keep" default:"30d" least:"1"`
+	MaxSize  Bytes                      `toml:"max_size" default:"20GB" least:"1"`
+	WhenFull string                     `toml:"when_full" words:"defer" default:"defer"`
+	Encrypt  bool                       `toml:"encrypt" default:"true"`
 	Queue    map[string]QuarantineQueue `toml:"queue"`
 }
 
@@ -149,17 +142,17 @@ type QuarantineQueue struct {
 
 // Storage is the [storage] table.
 type Storage struct {
-	State    string `toml:"state"`    // [/var/lib/postern]; POSTERN_STATE overrides
-	Database string `toml:"database"` // "sqlite"
-	Mail     string `toml:"mail"`     // "file"
-	Cache    string `toml:"cache"`    // "memory"
+	State    string `toml:"state" default:"/var/lib/postern"` // POSTERN_STATE overrides
+	Database string `toml:"database" words:"sqlite" default:"sqlite"`
+	Mail     string `toml:"mail" words:"file" default:"file"`
+	Cache    string `toml:"cache" words:"memory" default:"memory"`
 }
 
 // Log is the [log] table.
 type Log struct {
-	Format   string `toml:"format"` // "logfmt" (default) or "json"
-	Level    string `toml:"level"`  // "debug", "info" (default), "warn", "error"
-	To       string `toml:"to"`     // "stderr" (default) or "syslog"
+	Format   string `toml:"format" words:"logfmt json" default:"logfmt"`
+	Level    string `toml:"level" words:"debug info warn error" default:"info"`
+	To       string `toml:"to" words:"stderr syslog" default:"stderr"`
 	Subjects bool   `toml:"subjects"`
 }
 
@@ -170,20 +163,5 @@ type Metrics struct {
 
 // AuditTable is the [audit] table.
 type AuditTable struct {
-	Keep Duration `toml:"keep"` // [1y]
-}
-
-// Secret is a value that prints as <secret>: a plain string, or { credential = },
-// { file = }, { env = }.
-type Secret struct{ value string }
-
-// Reveal returns the secret itself.
-func (s Secret) Reveal() string { return s.value }
-
-// String never shows the secret.
-func (s Secret) String() string {
-	if s.value == "" {
-		return ""
-	}
-	return "<secret>"
+	Keep Duration `toml:"keep" default:"1y" least:"1"`
 }

@@ -3,7 +3,6 @@ package policy
 import (
 	"fmt"
 
-	"postern/filters"
 	"postern/mail"
 )
 
@@ -52,8 +51,8 @@ type Decision struct {
 	Disposition Disposition
 	Reply       mail.Reply   // for Reject and Defer: what the client is told, without the id
 	Queue       string       // for Quarantine: spam, policy, malware or ambiguous
-	Actions     []Action     // rewrites, in rule order
-	Journal     []mail.Path  // archive addresses that get a copy
+	Actions     []Action     // rewrites, in rule order; for Quarantine: those of a later release
+	Journal     []mail.Path  // archive addresses that get a copy when the message is relayed or released
 	Notify      []Notice     // whom to tell
 	Skip        []string     // scoring filters that a skip rule lifted
 	Rule        string       // name of the rule that gave the disposition; "default" if none did
@@ -61,6 +60,7 @@ type Decision struct {
 	Score       float64      // what score_at_least compared
 	Would       *Disposition // in watch mode: what would have happened; nil if the same
 	WouldRule   string       // the rule that would have decided
+	Watched     []string     // watched rules that matched
 	Trace       []RuleTrace  // one per rule that was tried, in order
 }
 
@@ -78,6 +78,8 @@ type Action struct {
 	With   any           // its settings
 	Rule   string        // the rule that asks
 	Parts  []mail.PartID // the parts that the rule's match marked
+
+	key string // name and settings as text: equal for actions that do the same
 }
 
 // A Truth is the value of a condition. One that rests on a filter that broke is
@@ -110,14 +112,7 @@ type Copy struct {
 	Reply       mail.Reply
 	Queue       string
 	Actions     []Action
-	Rule, Why   string
-	Upstream    string // name of the next hop's [[upstream]]; for Relay
-}
-
-// Facts is what the policy must know of a transaction before its message is
-// here: the same Decide, only sooner.
-type Facts struct {
-	Tx      *mail.Transaction
-	Results filters.Results
-	Stage   filters.Stage // Data when everything is known
+	Journal     []mail.Path // archive addresses that get a copy of it
+	Rule, Why   string      // of the first recipient
+	Upstream    string      // name of the next hop's [[upstream]]; for Relay
 }
