@@ -28,6 +28,7 @@ var layers = []string{
 	"rules",
 	"store/*",
 	"store",
+	"dns/*",
 	"dns",
 	"mail",
 }
