@@ -10,7 +10,7 @@
 // by these bytes. The personal values stand beside, each with its salt, on the
 // same line:
 //
-//	{"record":{"seq":7,"at":"2026-11-21T09:41:07.512Z","kind":"verdict",...,"personal":{"to":"9fK2.."}},"hash":"..","values":{"to":["salt","bob@example.org"]}}
+//	{"record":{"seq":7,"at":"2026-11-21T09:41:07.512Z","event":"verdict",...,"personal":{"to":"9fK2.."}},"hash":"..","values":{"to":["salt","bob@example.org"]}}
 //
 // Forget erases values with their salts: what remains says nothing about them,
 // and the chain still verifies.
@@ -47,32 +47,32 @@ import (
 // ErrBacklog means that too many records wait for a log that cannot be written.
 var ErrBacklog = errors.New("audit log cannot be written and its backlog is full")
 
-// A Kind says what a record is about.
-type Kind string
+// An Event says what a record is about.
+type Event string
 
 // The events. Their names never change.
 const (
-	Verdict    Kind = "verdict"    // a decision for one recipient
-	Delivery   Kind = "delivery"   // a queued copy was delivered, or bounced
-	Release    Kind = "release"    // a held message was released
-	Read       Kind = "read"       // the body of a held message was read
-	Delete     Kind = "delete"     // a held message was deleted
-	Expire     Kind = "expire"     // held messages were removed by age
-	Forget     Kind = "forget"     // the personal data of an address was erased
-	Reload     Kind = "reload"     // a policy was loaded, or refused
-	KeyChange  Kind = "key"        // a key was made, imported, replaced or removed
-	Start      Kind = "start"      // the gateway started
-	Stop       Kind = "stop"       // the gateway stopped
-	Checkpoint Kind = "checkpoint" // made by the log itself: records before it may be cut off
-	CutOff     Kind = "cut"        // made by the log itself: old records were removed
-	Damage     Kind = "damage"     // made by the log itself: records are missing
+	Verdict    Event = "verdict"    // a decision for one recipient
+	Delivery   Event = "delivery"   // a queued copy was delivered, or bounced
+	Release    Event = "release"    // a held message was released
+	Read       Event = "read"       // the body of a held message was read
+	Delete     Event = "delete"     // a held message was deleted
+	Expire     Event = "expire"     // held messages were removed by age
+	Forgotten  Event = "forget"     // the personal data of an address was erased
+	Reload     Event = "reload"     // a policy was loaded, or refused
+	KeyChange  Event = "key"        // a key was made, imported, replaced or removed
+	Start      Event = "start"      // the gateway started
+	Stop       Event = "stop"       // the gateway stopped
+	Checkpoint Event = "checkpoint" // made by the log itself: records before it may be cut off
+	CutOff     Event = "cut"        // made by the log itself: old records were removed
+	Damage     Event = "damage"     // made by the log itself: records are missing
 )
 
 // A Record is one entry. What is empty is left out.
 type Record struct {
-	Seq  uint64    // given by the log: 1, 2, 3...
-	At   time.Time // default: now; to the millisecond
-	Kind Kind
+	Seq   uint64    // given by the log: 1, 2, 3...
+	At    time.Time // default: now; to the millisecond
+	Event Event
 
 	ID          string   // of the transaction
 	Item        string   // of the held message

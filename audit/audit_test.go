@@ -77,7 +77,7 @@ func (p *place) verify() (Report, error) {
 }
 
 func sample(n int) Record {
-	return Record{Kind: Verdict, ID: fmt.Sprintf("01J8ZK%04d", n), Direction: "inbound", Disposition: "relay", Rule: "default", Policy: "5f3a",
+	return Record{Event: Verdict, ID: fmt.Sprintf("01J8ZK%04d", n), Direction: "inbound", Disposition: "relay", Rule: "default", Policy: "5f3a",
 		Score: 1.25, Size: 2412, Symbols: []string{"SPF_PASS", "HAS_LINK"}, From: "alice@partner.example", To: fmt.Sprintf("bob%d@example.org", n),
 		Author: "alice@partner.example", Client: "203.0.113.9", Helo: "mail.partner.example", Why: "nothing spoke against it"}
 }
@@ -98,7 +98,7 @@ func fillLog(t testing.TB, l *Log, from, to int) {
 func TestAppendAndList(t *testing.T) {
 	p := newPlace(t)
 	l := p.open(t)
-	all := Record{Kind: Release, At: storetest.Epoch, ID: "i", Item: "t", Direction: "d", Disposition: "x", Queue: "spam", Rule: "r\"\\\n\x01", Policy: "p",
+	all := Record{Event: Release, At: storetest.Epoch, ID: "i", Item: "t", Direction: "d", Disposition: "x", Queue: "spam", Rule: "r\"\\\n\x01", Policy: "p",
 		Status: "2.0.0", Relay: "exchange[10.0.5.10]:25", Score: -11.4, Size: 7, Symbols: []string{"A", "B é\u202e"}, Detail: "in words",
 		Actor: "marie", From: "a@b", To: "c@d", Author: "e@f", Client: "g", Helo: "h", Why: "i", Reply: "550 no\r\nmore", Reason: "\xff\x00é"}
 	if err := l.Append(ctx, all); err != nil {
@@ -111,7 +111,7 @@ func TestAppendAndList(t *testing.T) {
 	if err != nil || len(got) != 3 {
 		t.Fatalf("got %v, %v", got, err)
 	}
-	if got[0].Kind != Checkpoint || got[2].ID != sample(1).ID {
+	if got[0].Event != Checkpoint || got[2].ID != sample(1).ID {
 		t.Errorf("order: %v", got)
 	}
 	all.Seq, all.Hash, all.Reason = 2, got[1].Hash, "\ufffd\x00é"
@@ -132,7 +132,7 @@ func TestListQueries(t *testing.T) {
 	p.section = 4000
 	l := p.open(t)
 	fillLog(t, l, 0, 30)
-	if err := l.Append(ctx, Record{Kind: Read, Item: "held-1", Actor: "marie", Reason: "asked by BOB7@example.org.", ID: "01J8ZK0007"}); err != nil {
+	if err := l.Append(ctx, Record{Event: Read, Item: "held-1", Actor: "marie", Reason: "asked by BOB7@example.org.", ID: "01J8ZK0007"}); err != nil {
 		t.Fatal(err)
 	}
 	middle := p.now
@@ -147,11 +147,11 @@ func TestListQueries(t *testing.T) {
 		{Query{Address: "bob7@EXAMPLE.org"}, "verdict read"},
 		{Query{Address: "bob1@example.org"}, "verdict"},
 		{Query{Address: "ob1@example.org"}, ""},
-		{Query{Kinds: []Kind{Read, Delete}}, "read"},
+		{Query{Events: []Event{Read, Delete}}, "read"},
 		{Query{Rule: "nobody"}, ""},
-		{Query{Limit: 2, Since: middle, Kinds: []Kind{Verdict}}, "verdict verdict"},
+		{Query{Limit: 2, Since: middle, Events: []Event{Verdict}}, "verdict verdict"},
 		{Query{Limit: 2, Until: middle, ID: "01J8ZK0007"}, "verdict read"},
-		{Query{Before: 3, Kinds: []Kind{Verdict}}, "verdict"},
+		{Query{Before: 3, Events: []Event{Verdict}}, "verdict"},
 	} {
 		found, err := l.List(ctx, c.q)
 		if err != nil {
@@ -159,7 +159,7 @@ func TestListQueries(t *testing.T) {
 		}
 		var got []string
 		for i, r := range found {
-			got = append(got, string(r.Kind))
+			got = append(got, string(r.Event))
 			if i > 0 && r.Seq <= found[i-1].Seq {
 				t.Errorf("%+v: not in order", c.q)
 			}
@@ -374,7 +374,7 @@ func TestForget(t *testing.T) {
 	l := p.open(t)
 	fillLog(t, l, 0, 20)
 	fillLog(t, l, 7, 8)
-	if err := l.Append(ctx, Record{Kind: Read, Actor: "marie", Reason: "bob7@example.org asked", From: "x@y.example", Client: "192.0.2.1"}); err != nil {
+	if err := l.Append(ctx, Record{Event: Read, Actor: "marie", Reason: "bob7@example.org asked", From: "x@y.example", Client: "192.0.2.1"}); err != nil {
 		t.Fatal(err)
 	}
 	done, err := l.Forget(ctx, "BOB7@example.org", "dpo")
@@ -619,7 +619,7 @@ func TestConcurrent(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-	verdicts, err := l.List(ctx, Query{Kinds: []Kind{Verdict}, Limit: 1000})
+	verdicts, err := l.List(ctx, Query{Events: []Event{Verdict}, Limit: 1000})
 	if err != nil || len(verdicts) != 400 {
 		t.Errorf("%d verdicts, %v; %+v", len(verdicts), err, report)
 	}

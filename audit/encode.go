@@ -45,8 +45,8 @@ func link(before Hash, body []byte) Hash {
 func (r *Record) appendFields(b, salts []byte, extra string) []byte {
 	b = append(b, `,"at":"`...)
 	b = appendTime(b, r.At)
-	b = append(b, `","kind":`...)
-	b = appendString(b, string(r.Kind))
+	b = append(b, `","event":`...)
+	b = appendString(b, string(r.Event))
 	for _, f := range [...]struct{ key, value string }{
 		{`,"id":`, r.ID}, {`,"item":`, r.Item}, {`,"direction":`, r.Direction}, {`,"disposition":`, r.Disposition}, {`,"queue":`, r.Queue},
 		{`,"rule":`, r.Rule}, {`,"policy":`, r.Policy}, {`,"status":`, r.Status}, {`,"relay":`, r.Relay}, {`,"detail":`, r.Detail},
@@ -135,7 +135,7 @@ type line struct {
 type fields struct {
 	Seq         uint64            `json:"seq"`
 	At          time.Time         `json:"at"`
-	Kind        Kind              `json:"kind"`
+	Event       Event             `json:"event"`
 	ID          string            `json:"id"`
 	Item        string            `json:"item"`
 	Direction   string            `json:"direction"`
@@ -174,7 +174,7 @@ func parse(text []byte) (*line, error) {
 // record returns the line as a Record.
 func (l *line) record() Record {
 	f := &l.fields
-	r := Record{Seq: f.Seq, At: f.At, Kind: f.Kind, ID: f.ID, Item: f.Item, Direction: f.Direction, Disposition: f.Disposition,
+	r := Record{Seq: f.Seq, At: f.At, Event: f.Event, ID: f.ID, Item: f.Item, Direction: f.Direction, Disposition: f.Disposition,
 		Queue: f.Queue, Rule: f.Rule, Policy: f.Policy, Status: f.Status, Relay: f.Relay, Detail: f.Detail, Score: f.Score, Size: f.Size,
 		Symbols: f.Symbols, Hash: l.hash}
 	for i, v := range r.personal() {

@@ -51,7 +51,7 @@ func (l *Log) Forget(ctx context.Context, address, actor string) (Erasure, error
 			return done, fmt.Errorf("forget in audit log: %w", err)
 		}
 	}
-	return done, l.Append(ctx, Record{Kind: Forget, Actor: actor,
+	return done, l.Append(ctx, Record{Event: Forgotten, Actor: actor,
 		Detail: fmt.Sprintf("%d values in %d audit records were erased", done.Values, done.Records)})
 }
 
@@ -133,7 +133,7 @@ func (l *Log) Cut(ctx context.Context, before time.Time) (uint64, error) {
 	}
 	first := sections[keep].First
 	removed := first - sections[0].First
-	err = l.Append(ctx, Record{Kind: CutOff, Detail: fmt.Sprintf("records %d to %d, from before %s, were removed",
+	err = l.Append(ctx, Record{Event: CutOff, Detail: fmt.Sprintf("records %d to %d, from before %s, were removed",
 		sections[0].First, first-1, before.UTC().Format(time.RFC3339))})
 	if err != nil {
 		return 0, err
@@ -176,7 +176,7 @@ func begins(ctx context.Context, log store.Log, s store.Section) (time.Time, err
 		if err != nil {
 			return &BadRecord{n, err.Error()}
 		}
-		if l.fields.Kind == Checkpoint {
+		if l.fields.Event == Checkpoint {
 			at = l.fields.At
 		}
 		return errStop

@@ -75,6 +75,9 @@ type chunk struct {
 
 // Open opens the log and begins to write it in the background until Close.
 func Open(ctx context.Context, o Options) (*Log, error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	if o.Rand == nil {
 		o.Rand = rand.Reader
 	}
@@ -132,7 +135,7 @@ func (l *Log) damaged(what string) error {
 		// Nothing is left: the chain begins anew, with this note.
 		l.first = 1
 	}
-	return l.add(Record{Kind: Damage, Detail: what}, nil)
+	return l.add(Record{Event: Damage, Detail: what}, nil)
 }
 
 // lastLine returns the last line of the log; nil if it is empty.
@@ -276,7 +279,7 @@ func (l *Log) chain(b *buffer, fields, values []byte) {
 func (l *Log) checkpoint(at time.Time) {
 	l.chunks = append(l.chunks, chunk{first: l.seq + 1, roll: true})
 	l.section, l.since = 0, at
-	r := Record{Kind: Checkpoint, At: at}
+	r := Record{Event: Checkpoint, At: at}
 	sig := ed25519.Sign(l.key, checkpointText(l.seq+1, at, l.hash))
 	extra := `,"before":"` + l.hash.String() + `","signature":"` + encoding.EncodeToString(sig) + `"`
 	b := &buffer{}

@@ -12,34 +12,33 @@ import (
 	"unicode/utf8"
 )
 
-// NewHandler returns the handler for a log in the given format, "logfmt" or
-// "json". Each line reaches w in one Write; w must be safe for concurrent use,
-// as a LineWriter is.
-func NewHandler(w io.Writer, format string, level slog.Leveler) (slog.Handler, error) {
-	switch format {
-	case "", "logfmt":
-		return &logfmt{w: w, level: level}, nil
-	case "json":
-		return slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
-			switch {
-			case len(groups) > 0:
-			case a.Key == slog.LevelKey:
-				a.Value = slog.StringValue(strings.ToLower(a.Value.String()))
-			case a.Key == slog.TimeKey:
-				a.Value = slog.StringValue(string(appendTime(nil, a.Value.Time())))
-			}
-			return a
-		}}), nil
-	}
-	return nil, fmt.Errorf("log format %q is neither logfmt nor json", format)
-}
-
-// A logfmt writes lines such as
+// NewLogfmt returns a handler that writes lines such as
 //
 //	2026-11-21T09:41:07.512Z level=info msg="policy loaded" rules=12
 //
 // A value is quoted as a JSON string where it has to be: no value can end its
-// line or pretend to be another key.
+// line or pretend to be another key. Each line reaches w in one Write; w must be
+// safe for concurrent use, as a LineWriter is.
+func NewLogfmt(w io.Writer, level slog.Leveler) slog.Handler {
+	return &logfmt{w: w, level: level}
+}
+
+// NewJSON returns a handler that writes JSON lines with the times and levels of
+// NewLogfmt.
+func NewJSON(w io.Writer, level slog.Leveler) slog.Handler {
+	return slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+		switch {
+		case len(groups) > 0:
+		case a.Key == slog.LevelKey:
+			a.Value = slog.StringValue(strings.ToLower(a.Value.String()))
+		case a.Key == slog.TimeKey && a.Value.Kind() == slog.KindTime:
+			a.Value = slog.StringValue(string(appendTime(nil, a.Value.Time())))
+		}
+		return a
+	}})
+}
+
+// A logfmt is the handler of NewLogfmt.
 type logfmt struct {
 	w      io.Writer
 	level  slog.Leveler

@@ -5,17 +5,16 @@ import (
 	"log/slog"
 	"strconv"
 	"time"
-
-	"postern/mail"
 )
 
-// An Event is one line of the mail log: what became of a message, or of a
+// A MailEvent is one line of the mail log: what became of a message, or of a
 // message for one recipient. Its keys, in this order, are stable; those without
 // a value are left out, but for id, msg and from:
 //
 //	time       when, in UTC                    level    "info"
 //	id         of the transaction              msg      what happened: see the Msg constants
-//	item       of the held message             dir      "inbound" or "outbound"
+//	held       id in the quarantine            queued   id in the queue
+//	                                           dir      "inbound" or "outbound"
 //	client     address of the client           helo     what it called itself
 //	from       reverse-path in <>              to       forward-path in <>
 //	rcpts      number of recipients            size     of the message in bytes
@@ -31,18 +30,19 @@ import (
 //
 // A value with a space, a quote, "=", "\" or a character that could end or
 // disguise a line is written as a JSON string.
-type Event struct {
-	At    time.Time // default: now
-	Level slog.Level
-	Msg   string
-	ID    string
-	Item  string
+type MailEvent struct {
+	At     time.Time // default: now
+	Level  slog.Level
+	Msg    string
+	ID     string
+	Held   string // id in the quarantine
+	Queued string // id in the queue
 
-	Direction mail.Direction
+	Direction string
 	Client    string
 	Helo      string
-	From      mail.Path
-	To        mail.Path // the zero Path: not about one recipient
+	From      string // empty: the null reverse-path
+	To        string // empty: not about one recipient
 	Rcpts     int
 	Size      int64
 	Subject   string
@@ -110,7 +110,7 @@ func NewMailLog(w io.Writer, o MailLogOptions) *MailLog {
 
 // Write writes the line of an event. A line that cannot be written is lost: the
 // audit log, not this one, is the proof.
-func (l *MailLog) Write(e Event) {
+func (l *MailLog) Write(e MailEvent) {
 	p := lines.Get().(*[]byte)
 	defer lines.Put(p)
 	b := (*p)[:0]
@@ -141,15 +141,16 @@ type keys struct {
 	json bool
 }
 
-func (k *keys) event(e *Event, subjects bool) {
+func (k *keys) event(e *MailEvent, subjects bool) {
 	k.string("id", e.ID)
 	k.string("msg", e.Msg)
-	k.optional("item", e.Item)
-	k.optional("dir", string(e.Direction))
+	k.optional("held", e.Held)
+	k.optional("queued", e.Queued)
+	k.optional("dir", e.Direction)
 	k.optional("client", e.Client)
 	k.optional("helo", e.Helo)
 	k.path("from", e.From)
-	if !e.To.IsNull() {
+	if e.To != "" {
 		k.path("to", e.To)
 	}
 	k.int("rcpts", int64(e.Rcpts))
@@ -206,16 +207,15 @@ func (k *keys) string(name, value string) {
 }
 
 // path writes <local@domain>, in JSON without the brackets.
-func (k *keys) path(name string, p mail.Path) {
+func (k *keys) path(name, path string) {
 	k.key(name)
 	switch {
 	case k.json:
-		k.b = appendString(k.b, p.String())
-	case p.Domain == "" || !plain(p.Local) || !plain(p.Domain):
-		k.b = appendValue(k.b, "<"+p.String()+">")
-	default: // the common case, without an allocation
-		k.b = append(append(k.b, '<'), p.Local...)
-		k.b = append(append(append(k.b, '@'), p.Domain...), '>')
+		k.b = appendString(k.b, path)
+	case path != "" && !plain(path):
+		k.b = appendString(k.b, "<"+path+">")
+	default:
+		k.b = append(append(append(k.b, '<'), path...), '>')
 	}
 }
 

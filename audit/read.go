@@ -16,7 +16,7 @@ import (
 
 // A Query selects records. Zero fields select all.
 type Query struct {
-	Kinds   []Kind
+	Events  []Event
 	ID      string // transaction
 	Item    string // held message
 	Rule    string
@@ -31,7 +31,7 @@ type Query struct {
 // matches reports whether r is selected.
 func (q *Query) matches(r *Record) bool {
 	switch {
-	case len(q.Kinds) > 0 && !slices.Contains(q.Kinds, r.Kind),
+	case len(q.Events) > 0 && !slices.Contains(q.Events, r.Event),
 		q.ID != "" && r.ID != q.ID,
 		q.Item != "" && r.Item != q.Item,
 		q.Rule != "" && r.Rule != q.Rule,

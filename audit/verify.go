@@ -123,10 +123,10 @@ func (w *walk) step(n uint64, text []byte) error {
 	if link(w.hash, l.Record) != l.hash {
 		return bad("its hash does not fit: it, or the record before, was changed")
 	}
-	if f.Kind == Checkpoint && !w.signed(l) {
+	if f.Event == Checkpoint && !w.signed(l) {
 		return bad("the checkpoint's signature does not fit")
 	}
-	if f.Kind == Damage {
+	if f.Event == Damage {
 		return bad("damage was found when the log was opened at " + f.At.Format("2006-01-02 15:04:05") + ": " + f.Detail)
 	}
 	if why := l.checkValues(); why != "" {
@@ -153,7 +153,7 @@ func (w *walk) begin(n uint64, l *line) error {
 		return nil
 	}
 	before, err := encoding.DecodeString(l.fields.Before)
-	if err != nil || len(before) != len(w.hash) || l.fields.Kind != Checkpoint {
+	if err != nil || len(before) != len(w.hash) || l.fields.Event != Checkpoint {
 		return &BadRecord{n, "the log begins with it, but it is not a checkpoint"}
 	}
 	w.hash = Hash(before)
