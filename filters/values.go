@@ -11,6 +11,9 @@ import (
 // "1h30m", "30d", "2w".
 type Duration time.Duration
 
+// Time returns the span.
+func (d Duration) Time() time.Duration { return time.Duration(d) }
+
 // String writes the span as the policy file does.
 func (d Duration) String() string {
 	v := time.Duration(d)

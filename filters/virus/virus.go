@@ -222,12 +222,12 @@ func samplesOf(m *mail.Message) []sample {
 // plain reports whether the content of p stands in the raw message as it is,
 // or is nothing but the contents of its children.
 func plain(p *mail.Part) bool {
-	if strings.HasPrefix(p.MediaType(), "multipart/") && !p.IsLeaf() {
+	if !p.IsLeaf() {
 		return true
 	}
 	switch p.Encoding() {
-	case "", "7bit", "8bit", "binary":
-		return p.Length() > 0 && p.Offset() > 0
+	case "7bit", "8bit", "binary":
+		return p.InMessage()
 	}
 	return false
 }

@@ -1,0 +1,71 @@
+package strip
+
+import (
+	"fmt"
+	"mime/quotedprintable"
+	"slices"
+	"strings"
+
+	"postern/filters"
+)
+
+// words are the words of a notice in one language.
+type words struct {
+	file, sentence, name, reason, rule, id, unnamed string
+}
+
+var languages = map[string]words{
+	"en": {
+		file:     "attachment-removed.txt",
+		sentence: "An attachment of this message was removed for safety. If you need it, give your administrator the id below.",
+		name:     "Attachment", reason: "Reason", rule: "Rule", id: "Id", unnamed: "without a name",
+	},
+	"fr": {
+		file:     "piece-jointe-retiree.txt",
+		sentence: "Une pièce jointe de ce message a été retirée par sécurité. Si vous en avez besoin, donnez l’identifiant ci-dessous à votre administrateur.",
+		name:     "Pièce jointe", reason: "Raison", rule: "Règle", id: "Identifiant", unnamed: "sans nom",
+	},
+}
+
+// notice returns the text part that stands in the place of a victim.
+func (c *Checker) notice(with *Action, in filters.RewriteInput, v *victim) []byte {
+	w, ok := languages[c.language]
+	if !ok {
+		w = languages["en"]
+	}
+	sentence := with.Note
+	if sentence == shippedNote {
+		sentence = w.sentence
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "Content-Type: text/plain; charset=utf-8; name=%q\r\n", w.file)
+	fmt.Fprintf(&b, "Content-Disposition: inline; filename=%q\r\n", w.file)
+	b.WriteString("Content-Transfer-Encoding: quoted-printable\r\n\r\n")
+	q := quotedprintable.NewWriter(&b)
+	fmt.Fprintf(q, "%s\r\n\r\n", filters.Clean(sentence, 2000))
+	for _, line := range []struct {
+		word   string
+		values []string
+	}{{w.name, names(v, w.unnamed)}, {w.reason, v.why}, {w.rule, []string{in.Rule}}, {w.id, []string{in.Tx.ID}}} {
+		for _, value := range line.values {
+			fmt.Fprintf(q, "%s: %s\r\n", line.word, filters.Clean(value, 300))
+		}
+	}
+	q.Close() // a Builder takes everything
+	b.WriteString("\r\n")
+	return []byte(b.String())
+}
+
+// names returns the names of what is taken out. What is no more than another
+// way to write the first is left out.
+func names(v *victim, unnamed string) []string {
+	all := v.part.Names()
+	if v.part.Parent() == nil && v.part.Header().Has("Subject") && len(all) == 0 {
+		return nil
+	}
+	if len(all) == 0 {
+		return []string{unnamed}
+	}
+	return slices.Clone(all[:1])
+}
+
