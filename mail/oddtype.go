@@ -68,9 +68,20 @@ func (r *typeReading) readBoundary(params []param) {
 		}
 		r.notes = append(r.notes, k)
 	}
-	if len(notes) == 0 && len(r.boundaries) > 1 {
+	if len(notes) == 0 && (len(r.boundaries) > 1 || isExtended(params, "boundary")) {
 		r.notes = append(r.notes, BoundaryOdd)
 	}
+}
+
+// isExtended reports whether a parameter has an RFC 2231 form, which many
+// clients do not know outside of file names.
+func isExtended(params []param, name string) bool {
+	for _, p := range params {
+		if p.name == name && (p.encoded || p.piece >= 0) {
+			return true
+		}
+	}
+	return false
 }
 
 // readEncoding reads the Content-Transfer-Encoding fields of p.

@@ -136,39 +136,51 @@ func (a *agenda) try(r rereading) {
 
 // adopt makes the parts that nobody has seen yet children of p.
 func (a *agenda) adopt(p *Part, parts []*Part) {
+	before := 0
 	for _, c := range parts {
-		if !a.news(c) {
-			a.m.parts -= len(c.appendTree(nil))
-			continue
-		}
-		c.parent, c.reading = p, true
-		p.children = append(p.children, c)
-		c.number = int32(len(p.children))
+		before += c.size()
 	}
+	for _, c := range parts {
+		for _, n := range a.fresh(c) {
+			n.reading = true
+			p.append(n)
+			before -= n.size()
+		}
+	}
+	a.m.parts -= before // those that were dropped
 }
 
-// news cuts from c what is in the tree already, and reports whether anything
-// is left.
-func (a *agenda) news(c *Part) bool {
+// fresh cuts from c what is in the tree already and returns what is left: c, or
+// what is new inside of it.
+func (a *agenda) fresh(c *Part) []*Part {
 	s := c.span()
-	if a.seen[s] {
-		return false
-	}
-	had := len(c.children)
-	kept := c.children[:0]
-	for _, k := range c.children {
-		if a.news(k) {
-			kept = append(kept, k)
-			k.number = int32(len(kept))
-		}
-	}
-	clear(c.children[len(kept):])
-	c.children = kept
-	if had > 0 && len(kept) == 0 && !c.IsLeaf() {
-		return false
-	}
+	known := a.seen[s]
 	a.seen[s] = true
-	return true
+	had := c.children
+	c.children = nil
+	var left []*Part
+	for _, k := range had {
+		left = append(left, a.fresh(k)...)
+	}
+	if known {
+		return left
+	}
+	for _, k := range left {
+		c.append(k)
+	}
+	if len(had) > 0 && len(left) == 0 && !c.IsLeaf() {
+		return nil
+	}
+	return []*Part{c}
+}
+
+// size returns the number of parts from p on.
+func (p *Part) size() int {
+	n := 1
+	for _, c := range p.children {
+		n += c.size()
+	}
+	return n
 }
 
 // span returns what tells p from other parts.
