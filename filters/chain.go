@@ -126,6 +126,17 @@ func (c *Chain) Warnings() []string {
 	return all
 }
 
+// ParseOptions returns how messages are to be parsed for this chain: the first
+// Parser tells, else the defaults hold and no archive is opened.
+func (c *Chain) ParseOptions() mail.Options {
+	for _, l := range c.links {
+		if p, ok := l.checker.(Parser); ok {
+			return p.ParseOptions()
+		}
+	}
+	return mail.Options{}
+}
+
 // Filters returns the linked filters in chain order.
 func (c *Chain) Filters() []*Filter {
 	fs := make([]*Filter, len(c.links))

@@ -123,6 +123,12 @@ type Warner interface {
 	Warnings() []string
 }
 
+// A Parser is a Checker that says how messages are to be parsed: within which
+// limits, and what opens the archives in them.
+type Parser interface {
+	ParseOptions() mail.Options
+}
+
 // A SettingError blames one setting, so that the loader can show its line.
 type SettingError struct {
 	Key string // the toml key within the filter's table

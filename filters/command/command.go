@@ -54,8 +54,8 @@ var Filter = &filters.Filter{
 
 // Checker holds the settings of [filter.command].
 type Checker struct {
-	Program     []string `toml:"program"`     // absolute path and arguments; empty: off
-	Concurrency int      `toml:"concurrency"` // how many may run at once
+	Program     []string `toml:"program" doc:"the program, by its absolute path, and its arguments; without it the filter is off"`
+	Concurrency int      `toml:"concurrency" doc:"how many may run at once"`
 
 	slots chan struct{}
 	skip  bool // a trial: do not run it

@@ -7,8 +7,23 @@ package standard
 
 import (
 	"postern/filters"
+	"postern/filters/attachments"
+	"postern/filters/command"
+	"postern/filters/disclaimer"
+	"postern/filters/headers"
+	"postern/filters/strip"
+	"postern/filters/structure"
+	"postern/filters/virus"
 )
 
 // Filters is every filter, in chain order. A filter stands after those that it
 // requires; rewrites are applied in this order too.
-var Filters = []*filters.Filter{}
+var Filters = []*filters.Filter{
+	structure.Filter,
+	attachments.Filter,
+	virus.Filter,
+	command.Filter,
+	strip.Filter,
+	disclaimer.Filter,
+	headers.Filter,
+}

@@ -68,4 +68,3 @@ func names(v *victim, unnamed string) []string {
 	}
 	return slices.Clone(all[:1])
 }
-

@@ -66,8 +66,8 @@ var Filter = &filters.Filter{
 
 // Checker holds the settings of [filter.virus].
 type Checker struct {
-	Engines     []string `toml:"engines"`     // "clamd:/run/clamav/clamd.ctl" or "clamd:127.0.0.1:3310"
-	Connections int      `toml:"connections"` // at once to each engine
+	Engines     []string `toml:"engines" doc:"engines to ask: \"clamd:/path/of/socket\" or \"clamd:host:port\""`
+	Connections int      `toml:"connections" doc:"connections at once to each engine"`
 
 	engines []engine
 }
