@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/emersion/go-smtp"
+	"golang.org/x/sync/errgroup"
 
 	"postern/mail"
 )
@@ -17,26 +18,49 @@ const recipientsAtOnce = 100
 // A delivery is one call of Deliver.
 type delivery struct {
 	*Client
-	hop  *Hop
-	m    *Mail
-	mode string // the TLS mode in force
-	out  []Outcome
-	rank []rank
+	hop   *Hop
+	m     *Mail
+	probe bool   // only ask for the recipients
+	mode  string // the TLS mode in force
+	out   []Outcome
+	rank  []rank
 }
 
 // Deliver carries m to hop and says what became of each recipient, in the order
 // of m.To. It tries the hop's addresses in turn for those recipients whose fate
 // no address settled. It returns when all is known or ctx ends.
 func (c *Client) Deliver(ctx context.Context, hop *Hop, m *Mail) []Outcome {
-	d := &delivery{
-		Client: c, hop: hop, m: m, mode: effectiveTLS(hop, m.Demands, m.requireTLS()),
+	out := c.newDelivery(hop, m, false).run(ctx)
+	for i := range out {
+		c.count(&out[i])
+	}
+	return out
+}
+
+func (c *Client) newDelivery(hop *Hop, m *Mail, probe bool) *delivery {
+	return &delivery{
+		Client: c, hop: hop, m: m, probe: probe, mode: effectiveTLS(hop, m),
 		out: make([]Outcome, len(m.To)), rank: make([]rank, len(m.To)),
 	}
-	ctx, cancel := c.untilClose(ctx)
+}
+
+// routesAtOnce is how many domains' mail servers are talked to side by side.
+const routesAtOnce = 8
+
+// run follows the routes of all recipients.
+func (d *delivery) run(ctx context.Context) []Outcome {
+	ctx, cancel := d.untilClose(ctx)
 	defer cancel()
-	left := d.sayable()
-	for _, r := range d.routes(left) {
-		d.follow(ctx, r)
+	routes := d.routes(d.sayable())
+	if len(routes) == 1 {
+		d.follow(ctx, routes[0])
+	} else {
+		var group errgroup.Group
+		group.SetLimit(routesAtOnce)
+		for _, r := range routes {
+			group.Go(func() error { d.follow(ctx, r); return nil })
+		}
+		_ = group.Wait() // there are only nil errors
 	}
 	for i := range d.out {
 		d.finish(i)
@@ -54,12 +78,10 @@ func (c *Client) untilClose(ctx context.Context) (context.Context, context.Cance
 var errClosed = errors.New("relay client is closed")
 
 // effectiveTLS returns the mode in force: the hop's, tightened by the demands.
-func effectiveTLS(hop *Hop, d mail.Demands, requireTLS bool) string {
-	mode := hop.TLS
-	if mode == "" {
-		mode = TLSOpportunistic
-	}
-	d.RequireTLS = d.RequireTLS || requireTLS
+func effectiveTLS(hop *Hop, m *Mail) string {
+	mode, d := hop.TLS, m.Demands
+	setDefault(&mode, TLSOpportunistic)
+	d.RequireTLS = m.requireTLS()
 	switch mode = mail.StricterTLS(mode, d.MinimumTLS()); mode {
 	case TLSNone, TLSOpportunistic, TLSRequired:
 		return mode
@@ -116,7 +138,6 @@ func (d *delivery) finish(i int) {
 	if d.rank[i] == unknown {
 		o.Reply, o.Err, o.Down = replyDown, errors.New("next hop has no address to try"), true
 	}
-	d.count(o)
 }
 
 // follow tries the addresses of a route until none of its recipients is left.
@@ -271,7 +292,7 @@ func (d *delivery) connection(ctx context.Context, t target, fresh bool) (*conn,
 // makes one new connection and tries again.
 func (d *delivery) transact(ctx context.Context, t target, cn *conn, to []int) ([]result, *failure) {
 	for {
-		tx := &transaction{c: cn, m: d.m, hop: d.hop, to: to, results: make([]result, len(to))}
+		tx := &transaction{c: cn, m: d.m, hop: d.hop, probe: d.probe, to: to, results: make([]result, len(to))}
 		stale := false
 		if f := tx.lacks(); f != nil {
 			tx.settle(result{rank: lacking, reply: f.reply, err: f.cause})

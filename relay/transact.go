@@ -43,6 +43,7 @@ type transaction struct {
 	c       *conn
 	m       *Mail
 	hop     *Hop
+	probe   bool     // only ask for the recipients
 	to      []int    // places in m.To
 	results []result // one per place in to
 	utf8    bool
@@ -75,9 +76,12 @@ func (t *transaction) run(ctx context.Context) (stale bool) {
 		}
 	}()
 	var f *failure
-	if t.useBDAT() {
+	switch {
+	case t.probe:
+		f = t.ask()
+	case t.c.caps.chunking:
 		f = t.viaBDAT()
-	} else {
+	default:
 		f = t.viaDATA()
 	}
 	if f == nil {
@@ -230,8 +234,11 @@ func (t *transaction) envelope(xforwards int, rset bool) (accepted int, f *failu
 		return 0, bad
 	}
 	if !from.OK() {
-		t.settle(refusal(from))
+		r := refusal(from)
+		r.err = fmt.Errorf("%w: %w", errFromRefused, r.err)
+		t.settle(r)
 		if !t.c.caps.pipelining {
+			t.c.out, t.ends = t.c.out[:t.written], t.ends[:t.read]
 			return 0, nil // the rest need not be said
 		}
 	}
@@ -246,6 +253,7 @@ func (t *transaction) envelope(xforwards int, rset bool) (accepted int, f *failu
 		switch {
 		case !from.OK():
 		case reply.OK():
+			t.results[i].reply = reply
 			accepted++
 		default:
 			t.results[i] = refusal(reply)
@@ -332,8 +340,31 @@ func (t *transaction) loneDot(reply mail.Reply) *failure {
 	return nil
 }
 
-// useBDAT reports whether the content goes out by BDAT (RFC 3030).
-func (t *transaction) useBDAT() bool { return t.c.caps.chunking }
+// ask says MAIL and RCPT, and takes it back with RSET. Recipients that are
+// accepted count as delivered.
+func (t *transaction) ask() *failure {
+	xforwards, rset, f := t.prepare()
+	if f != nil {
+		return f
+	}
+	if t.c.caps.pipelining {
+		t.add("RSET\r\n")
+	}
+	if _, f := t.envelope(xforwards, rset); f != nil {
+		return f
+	}
+	for i := range t.results {
+		if r := &t.results[i]; r.rank == unknown {
+			r.rank = delivered
+		}
+	}
+	if !t.c.caps.pipelining {
+		t.add("RSET\r\n")
+	}
+	reply, f := t.next()
+	t.c.dirty = f != nil || !reply.OK()
+	return f
+}
 
 // Bounds for sending the content in the same write as the envelope.
 const (
@@ -341,7 +372,7 @@ const (
 	bdatFresh  = 3 * time.Second // a connection idle for longer may be dead without our knowing
 )
 
-// viaBDAT sends MAIL, RCPT and BDAT: all in one write if the content is small
+// viaBDAT (RFC 3030) sends MAIL, RCPT and BDAT: all in one write if the content is small
 // and the connection was alive a moment ago. On another the replies to the
 // envelope are awaited: as long as the content's end was not sent, a dead
 // connection is no harm.
