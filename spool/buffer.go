@@ -51,6 +51,7 @@ type Buffer struct {
 
 	commit sync.Mutex // one Commit at a time makes the file a body
 	body   *body      // set once the file lies in the body directory
+	bad    error      // that failed: the file is not trusted any more
 }
 
 // Buffer returns an empty Buffer. The caller must Discard it.
@@ -104,7 +105,7 @@ func (b *Buffer) grow(n int) {
 
 // spill moves the content from memory to a new file.
 func (b *Buffer) spill() error {
-	if err := b.s.checkFree(); err != nil {
+	if err := b.s.checkFree(0); err != nil {
 		return err
 	}
 	name := filepath.Join(b.s.tmpDir(), b.s.nextName())
@@ -134,7 +135,7 @@ func (b *Buffer) flush() error {
 
 func (b *Buffer) write(p []byte) error {
 	if b.flushed-b.checked >= freeCheck {
-		if err := b.s.checkFree(); err != nil {
+		if err := b.s.checkFree(0); err != nil {
 			return err
 		}
 		b.checked = b.flushed
@@ -163,10 +164,15 @@ func (b *Buffer) Bytes() ([]byte, bool) {
 // ReaderAt returns a reader over the complete content: nothing may be written
 // any more. It fails after the last Discard.
 func (b *Buffer) ReaderAt() io.ReaderAt {
-	if b.err == nil {
+	if b.err == nil && b.file != nil && len(b.mem) > 0 {
 		b.err = b.flush()
 	}
 	return b
+}
+
+// Reader returns a reader over the complete content.
+func (b *Buffer) Reader() io.Reader {
+	return io.NewSectionReader(b.ReaderAt(), 0, b.Size())
 }
 
 // ReadAt reads the complete content. It is the method of the reader that
@@ -201,7 +207,7 @@ func (b *Buffer) SHA256() [32]byte {
 			return
 		}
 		h := sha256.New()
-		if _, err := io.Copy(h, io.NewSectionReader(b.ReaderAt(), 0, b.Size())); err == nil {
+		if _, err := io.Copy(h, b.Reader()); err == nil {
 			h.Sum(b.sha[:0])
 		}
 	})

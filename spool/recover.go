@@ -1,0 +1,424 @@
+package spool
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// A recovery builds the index from what is on disk.
+type recovery struct {
+	s      *Spool
+	voids  map[uint64]int64
+	bodies map[string]*body // in use
+	onDisk map[string]bool  // names in the body directory
+}
+
+// recover reads the log from the oldest segment on, sets aside what is damaged
+// and removes what a crash left unfinished.
+func (s *Spool) recover() error {
+	r := &recovery{s: s, voids: map[uint64]int64{}, bodies: map[string]*body{}, onDisk: map[string]bool{}}
+	names, err := s.disk.Names(s.bodyDir())
+	if err != nil {
+		return fmt.Errorf("list bodies: %w", err)
+	}
+	for _, n := range names {
+		r.onDisk[n] = true
+	}
+	before, err := s.disk.Names(s.corruptDir())
+	if err != nil {
+		return fmt.Errorf("list what was set aside: %w", err)
+	}
+	if err := r.openSegments(); err != nil {
+		return err
+	}
+	for _, g := range s.w.segments {
+		if err := r.replay(g); err != nil {
+			return err
+		}
+	}
+	if err := r.checkBodies(); err != nil {
+		return err
+	}
+	return r.removeOrphans(len(before) > 0 || s.aside > 0)
+}
+
+// openSegments reads the header of every segment.
+func (r *recovery) openSegments() error {
+	s := r.s
+	names, err := s.disk.Names(s.logDir())
+	if err != nil {
+		return fmt.Errorf("list log: %w", err)
+	}
+	for i, n := range names {
+		number, err := strconv.ParseUint(strings.TrimSuffix(n, ".log"), 16, 64)
+		if err != nil || segmentName(number) != n {
+			s.log.Warn("not a file of the spool", "file", filepath.Join(s.logDir(), n))
+			continue
+		}
+		s.w.next = max(s.w.next, number+1)
+		if err := r.openSegment(filepath.Join(s.logDir(), n), number, i == len(names)-1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *recovery) openSegment(name string, number uint64, last bool) error {
+	s := r.s
+	size, err := s.disk.Size(name)
+	if err != nil {
+		return fmt.Errorf("open segment: %w", err)
+	}
+	f, err := s.disk.Open(name, os.O_RDONLY)
+	if err != nil {
+		return fmt.Errorf("open segment: %w", err)
+	}
+	defer f.Close()
+	b := make([]byte, min(size, 64<<10))
+	if _, err := f.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("read segment %s: %w", name, err)
+	}
+	h, n, err := decodeSegmentHeader(b)
+	if err == nil && h.number != number {
+		err = fmt.Errorf("%w: segment %d under the name of %d", errMalformed, h.number, number)
+	}
+	if err != nil {
+		if last && size < headerSize && !errors.Is(err, errVersion) {
+			// A crash while the segment was begun: no frame follows a header
+			// that is not synced.
+			s.removeQuietly(name)
+			return nil
+		}
+		return r.moveAside(name, "a segment of the spool cannot be read: the mail in it was set aside", err)
+	}
+	for _, v := range h.voids {
+		r.voids[v.segment] = v.from
+	}
+	s.w.voids = h.voids // the newest header has them all
+	s.w.segments = append(s.w.segments, &segment{
+		number: number, name: name, marker: h.marker, size: size, synced: int64(n), live: map[*content]bool{},
+	})
+	return nil
+}
+
+// A frame is one frame as it was found in a segment.
+type frame struct {
+	frameHeader
+	at   int64
+	data []byte // meta
+}
+
+// replay applies the frames of one segment to the index.
+func (r *recovery) replay(g *segment) error {
+	s := r.s
+	f, err := s.disk.Open(g.name, os.O_RDONLY)
+	if err != nil {
+		return fmt.Errorf("open segment: %w", err)
+	}
+	defer f.Close()
+	if from, ok := r.voids[g.number]; ok {
+		g.size = min(g.size, from)
+	}
+	sc := &scanner{f: f, marker: g.marker, end: g.size}
+	frames, damaged, err := sc.all(g.synced)
+	if err != nil {
+		return fmt.Errorf("read segment %s: %w", g.name, err)
+	}
+	var epoch uint64
+	for i := range frames {
+		epoch = max(epoch, frames[i].epoch)
+	}
+	for i := range frames {
+		fr := &frames[i]
+		// What was written after the last sync may be there in parts: the
+		// frames before it were synced before these were written.
+		if fr.epoch == epoch {
+			if err := r.checkContents(f, fr); err != nil {
+				damaged = append(damaged, extent{fr.at, fr.at + fr.size(), err})
+				continue
+			}
+		}
+		if err := r.apply(g, fr); err != nil {
+			damaged = append(damaged, extent{fr.at, fr.at + fr.size(), err})
+		}
+	}
+	for _, d := range damaged {
+		if err := s.saveDamage(g, f, d); err != nil {
+			return err
+		}
+	}
+	g.synced = g.size
+	return nil
+}
+
+// checkContents compares the contents of a frame with their checksums.
+func (r *recovery) checkContents(f file, fr *frame) error {
+	if fr.version != frameVersion || fr.kind != kindCommit {
+		return nil
+	}
+	layouts, _, err := decodeCommit(fr.data, fr.body)
+	if err != nil {
+		return err
+	}
+	for _, l := range layouts {
+		b := make([]byte, l.inline)
+		if _, err := f.ReadAt(b, fr.at+headerSize+fr.meta+l.off); err != nil && len(b) > 0 {
+			return fmt.Errorf("%w: content: %w", errMalformed, err)
+		}
+		if crc32.Checksum(b, castagnoli) != l.sum {
+			return fmt.Errorf("%w: checksum of content", errMalformed)
+		}
+	}
+	return nil
+}
+
+// apply brings one frame into the index.
+func (r *recovery) apply(g *segment, fr *frame) error {
+	if fr.version != frameVersion {
+		return fmt.Errorf("%w: frame version %d", errVersion, fr.version)
+	}
+	switch fr.kind {
+	case kindCommit:
+		return r.applyCommit(g, fr)
+	case kindState:
+		e, err := decodeEntry(fr.data)
+		if err != nil {
+			return err
+		}
+		if it := r.s.items[e.ID]; it != nil {
+			it.entry = fr.data
+		}
+		return nil
+	case kindRemove:
+		d := &decoder{b: fr.data}
+		id := d.string()
+		if d.err != nil || len(d.b) > 0 {
+			return errMalformed
+		}
+		if it := r.s.items[id]; it != nil {
+			r.s.drop(it)
+		}
+		return nil
+	}
+	return fmt.Errorf("%w: frame of kind %d", errVersion, fr.kind)
+}
+
+func (r *recovery) applyCommit(g *segment, fr *frame) error {
+	layouts, copies, err := decodeCommit(fr.data, fr.body)
+	if err != nil {
+		return err
+	}
+	s := r.s
+	contents := make([]*content, len(layouts))
+	for i, l := range layouts {
+		c := &content{layout: l, seg: g, at: fr.at + headerSize + fr.meta + l.off}
+		for _, bf := range l.files {
+			b := r.bodies[bf.name]
+			if b == nil {
+				b = &body{bodyFile: bf}
+				r.bodies[bf.name] = b
+			}
+			c.bodies = append(c.bodies, b)
+		}
+		contents[i] = c
+	}
+	var bad error
+	for _, cm := range copies {
+		e, err := decodeEntry(cm.entry)
+		if err != nil {
+			bad = err // this one is set aside, its neighbours flow
+			continue
+		}
+		it := &item{id: e.ID, entry: cm.entry, content: contents[cm.content]}
+		if old := s.items[e.ID]; old != nil { // copied forward
+			it.order = old.order
+			s.drop(old)
+		} else {
+			s.order++
+			it.order = s.order
+		}
+		s.items[it.id] = it
+		it.content.items = append(it.content.items, it)
+	}
+	for _, c := range contents {
+		if len(c.items) > 0 {
+			g.remember(c)
+			for _, b := range c.bodies {
+				b.refs++
+			}
+		}
+	}
+	return bad
+}
+
+// checkBodies sets aside the entries whose body file is gone.
+func (r *recovery) checkBodies() error {
+	s := r.s
+	for _, g := range s.w.segments {
+		for c := range g.live {
+			for _, b := range c.files {
+				if !r.onDisk[b.name] {
+					s.setContentAside(c, fmt.Errorf("%w: file %s is gone", ErrCorrupt, b.name))
+					break
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// removeOrphans removes what a crash left: buffers, and bodies that no entry
+// refers to. If something was set aside, such a body may belong to it, and is
+// set aside too.
+func (r *recovery) removeOrphans(aside bool) error {
+	s := r.s
+	names, err := s.disk.Names(s.tmpDir())
+	if err != nil {
+		return fmt.Errorf("list buffers: %w", err)
+	}
+	for _, n := range names {
+		s.removeQuietly(filepath.Join(s.tmpDir(), n))
+	}
+	for n := range r.onDisk {
+		if b := r.bodies[n]; b != nil && b.refs > 0 {
+			continue
+		}
+		if !aside {
+			s.removeQuietly(filepath.Join(s.bodyDir(), n))
+		} else if err := s.disk.Rename(filepath.Join(s.bodyDir(), n), filepath.Join(s.corruptDir(), n)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("set a body aside: %w", err)
+		}
+	}
+	return nil
+}
+
+// An extent is a damaged stretch of a segment.
+type extent struct {
+	from, to int64
+	why      error
+}
+
+// A scanner finds the frames of a segment.
+type scanner struct {
+	f      file
+	marker marker
+	end    int64
+	buf    []byte // window
+	start  int64  // offset of buf
+}
+
+// peek returns up to n bytes from off on. They are valid until the next call.
+func (sc *scanner) peek(off int64, n int) ([]byte, error) {
+	n = int(min(int64(n), sc.end-off))
+	if off >= sc.start && off+int64(n) <= sc.start+int64(len(sc.buf)) {
+		return sc.buf[off-sc.start:][:n], nil
+	}
+	size := int(min(int64(max(n, 4<<10)), sc.end-off))
+	if cap(sc.buf) < size {
+		sc.buf = make([]byte, size)
+	}
+	sc.buf = sc.buf[:size]
+	sc.start = off
+	got, err := sc.f.ReadAt(sc.buf, off)
+	if got < size && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	sc.buf = sc.buf[:got]
+	return sc.buf[:min(n, got)], nil
+}
+
+// all returns the whole frames from off on, and the stretches that are none.
+func (sc *scanner) all(off int64) (frames []frame, damaged []extent, err error) {
+	for off < sc.end {
+		fr, ok, err := sc.frame(off)
+		if err != nil {
+			return nil, nil, err
+		}
+		if ok {
+			frames = append(frames, fr)
+			off += fr.size()
+			continue
+		}
+		next, err := sc.search(off + 1)
+		if err != nil {
+			return nil, nil, err
+		}
+		empty, err := sc.empty(off, next)
+		if err != nil {
+			return nil, nil, err
+		}
+		if !empty {
+			damaged = append(damaged, extent{off, next, errMalformed})
+		}
+		off = next
+	}
+	return frames, damaged, nil
+}
+
+// frame reads the frame at off; false if there is no whole one.
+func (sc *scanner) frame(off int64) (frame, bool, error) {
+	b, err := sc.peek(off, headerSize)
+	if err != nil {
+		return frame{}, false, err
+	}
+	h, ok := decodeFrameHeader(b, sc.marker)
+	if !ok || h.size() > sc.end-off {
+		return frame{}, false, nil
+	}
+	b, err = sc.peek(off+headerSize, int(h.meta))
+	if err != nil {
+		return frame{}, false, err
+	}
+	if int64(len(b)) != h.meta || crc32.Checksum(b, castagnoli) != h.metaSum {
+		return frame{}, false, nil
+	}
+	return frame{frameHeader: h, at: off, data: bytes.Clone(b)}, true, nil
+}
+
+// search returns the offset of the next whole frame header from off on; the end
+// if there is none.
+func (sc *scanner) search(off int64) (int64, error) {
+	for off < sc.end {
+		b, err := sc.peek(off, 256<<10)
+		if err != nil {
+			return 0, err
+		}
+		i := bytes.Index(b, sc.marker[:])
+		if i < 0 {
+			if off+int64(len(b)) >= sc.end || len(b) <= len(sc.marker) {
+				return sc.end, nil
+			}
+			off += int64(len(b) - len(sc.marker) + 1)
+			continue
+		}
+		off += int64(i)
+		if _, ok, err := sc.frame(off); ok || err != nil {
+			return off, err
+		}
+		off++
+	}
+	return sc.end, nil
+}
+
+// empty reports whether [from, to) is all zeros: blocks that the file system
+// gave the file and nobody wrote.
+func (sc *scanner) empty(from, to int64) (bool, error) {
+	for from < to {
+		b, err := sc.peek(from, int(min(to-from, 64<<10)))
+		if err != nil || len(b) == 0 {
+			return false, err
+		}
+		if len(bytes.Trim(b, "\x00")) > 0 {
+			return false, nil
+		}
+		from += int64(len(b))
+	}
+	return true, nil
+}
