@@ -125,7 +125,9 @@ func (c *compiler) rule(n *node, number int) *rule {
 func (c *compiler) actionOf(n *node) (action string, settings any) {
 	a := n.child("action")
 	if a == nil {
-		c.log.key(n, "rule has no action")
+		if !slices.ContainsFunc(n.entries, func(e *node) bool { return nearest(e.key, []string{"action"}) != "" }) {
+			c.log.key(n, "rule has no action")
+		}
 		return "", nil
 	}
 	word, ok := a.value.(string)
@@ -178,25 +180,39 @@ func actionKeys(action string) []string {
 
 // foreignKeys returns the keys of n that belong to another action, and blames
 // them: they are not unknown, but out of place. When the action itself is not
-// known, nothing can be said about its keys.
+// known, the keys of any may stand there.
 func (c *compiler) foreignKeys(n *node, action string) []string {
 	var foreign []string
+	own := actionKeys(action)
 	for _, e := range n.entries {
-		if contains(ruleKeys, e.key) {
+		if contains(ruleKeys, e.key) || contains(own, e.key) {
 			continue
 		}
-		if action == "" {
-			foreign = append(foreign, e.key)
+		owner, ok := c.keyOwner(e.key)
+		if !ok {
 			continue
 		}
-		for i := range actionWords {
-			if w := &actionWords[i]; w.name != action && contains(w.keys, e.key) && !contains(actionKeys(action), e.key) {
-				c.log.key(e, "%s is a key of the action %q, not of %q", e.key, w.name, action)
-				foreign = append(foreign, e.key)
-			}
+		foreign = append(foreign, e.key)
+		if action != "" {
+			c.log.key(e, "%s is a key of the action %q, not of %q", e.key, owner, action)
 		}
 	}
 	return foreign
+}
+
+// keyOwner returns the action that has such a key.
+func (c *compiler) keyOwner(key string) (action string, ok bool) {
+	for i := range actionWords {
+		if contains(actionWords[i].keys, key) {
+			return actionWords[i].name, true
+		}
+	}
+	for _, name := range sortedKeys(c.actions) {
+		if doc := c.actions[name].doc; doc.New != nil && contains(c.dec.names(doc.New()), key) {
+			return name, true
+		}
+	}
+	return "", false
 }
 
 // ruleMatch compiles direction, match and except.

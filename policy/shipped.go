@@ -2,6 +2,9 @@ package policy
 
 import (
 	_ "embed"
+	"slices"
+
+	"postern/filters"
 )
 
 // shippedText holds the rules of a policy that has none of its own.
@@ -36,7 +39,7 @@ func (c *compiler) available(n *node, action string) bool {
 	}
 	for _, e := range n.find("match").list0() {
 		if ref, ok := c.keys[e.key]; ok {
-			if c.off[c.opts.Filters[ref.filter].Name] {
+			if c.off[c.opts.Filters[ref.filter].Name] || !knownWords(e, ref) {
 				return false
 			}
 			continue
@@ -46,6 +49,16 @@ func (c *compiler) available(n *node, action string) bool {
 		}
 	}
 	return true
+}
+
+// knownWords reports whether the filter knows the words of an enum key.
+func knownWords(n *node, ref keyRef) bool {
+	if ref.key.Kind != filters.KeyEnum {
+		return true
+	}
+	return !slices.ContainsFunc(n.items(), func(item *node) bool {
+		return !slices.ContainsFunc(ref.key.Values, func(v filters.KeyValue) bool { return v.Word == item.value })
+	})
 }
 
 // list0 returns the entries of a node that may be missing.

@@ -47,7 +47,11 @@ func (b *Bytes) UnmarshalText(text []byte) error {
 		*b = Bytes(n * u.size)
 		return nil
 	}
-	return fmt.Errorf("%q is not a size: write a whole number and KB, MB or GB, as in \"25MB\"", s)
+	wrong := &wordError{Word: s, Text: fmt.Sprintf("%q is not a size: write a whole number and KB, MB or GB, as in \"25MB\"", s)}
+	if upper := strings.ToUpper(s); upper != s && b.UnmarshalText([]byte(upper)) == nil {
+		wrong.Known = []string{upper}
+	}
+	return wrong
 }
 
 // String writes the size as the policy file would.
