@@ -167,6 +167,7 @@ type Env struct {
 	Language string       // "en" or "fr"
 	DryRun   bool         // explain and test: no side effect, no program unless asked
 	Programs bool         // with DryRun: external programs may run all the same
+	Offline  bool         // nothing outside the process is asked: the tests of a policy
 }
 
 // A Symbol is one observation about a transaction.
