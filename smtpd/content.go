@@ -178,12 +178,11 @@ func (c *content) verdict() mail.Reply {
 // until returns when the next octets must have come: before the whole time is
 // over, and in time for the least rate.
 func (c *content) until(l *Limits) time.Time {
-	end := c.began.Add(l.Data)
-	least := c.began.Add(max(rateGrace, time.Duration(float64(c.size)/float64(l.MinRate)*float64(time.Second))))
-	if least.Before(end) {
-		return least
+	span := l.Data
+	if s := float64(c.size) / float64(l.MinRate); s < span.Seconds() {
+		span = min(span, max(rateGrace, time.Duration(s*float64(time.Second))))
 	}
-	return end
+	return c.began.Add(span)
 }
 
 // data answers DATA (RFC 5321 section 4.1.1.4).

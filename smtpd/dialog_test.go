@@ -199,4 +199,3 @@ func dialogConfig(t *testing.T, settings string) Config {
 	}
 	return c
 }
-

@@ -107,6 +107,12 @@ func (b *backend) Abort(*mail.Transaction) {
 	b.aborted++
 }
 
+func (b *backend) aborts() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.aborted
+}
+
 func (b *backend) messages() []message {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -457,4 +463,18 @@ func TestParseRate(t *testing.T) {
 			t.Errorf("%q was taken", bad)
 		}
 	}
+}
+
+// sink is a Backend that takes all and keeps nothing.
+type sink struct{ zeroBackend }
+
+func (sink) Mail(context.Context, *mail.Transaction) mail.Reply                 { return mail.ReplyOK }
+func (sink) Rcpt(context.Context, *mail.Transaction, mail.Recipient) mail.Reply { return mail.ReplyOK }
+func (sink) Data(_ context.Context, tx *mail.Transaction, b *spool.Buffer) []mail.Reply {
+	b.Discard()
+	rs := make([]mail.Reply, len(tx.Recipients))
+	for i := range rs {
+		rs[i] = mail.ReplyOK
+	}
+	return rs
 }
