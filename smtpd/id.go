@@ -10,6 +10,9 @@ import (
 // lacks i, l, o and u, which are read wrongly.
 const idAlphabet = "0123456789abcdefghjkmnpqrstvwxyz"
 
+// NewID returns an identifier for what does not come by SMTP.
+func NewID() string { return newID(time.Now(), rand.Reader) }
+
 // newID returns an identifier of 18 characters: nine for the time in
 // milliseconds, nine at random. They sort by time as strings.
 func newID(now time.Time, random io.Reader) string {
