@@ -15,12 +15,10 @@
 package virus
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"sync"
 
 	"postern/filters"
@@ -43,6 +41,11 @@ var Filter = &filters.Filter{
 			Name:  "VIRUS_NOT_SCANNED",
 			Doc:   "No antivirus engine is set up: nobody looked for viruses.",
 			DocFR: "Aucun antivirus n’est configuré : personne n’a cherché de virus.",
+		},
+		{
+			Name:  "VIRUS_PART_SKIPPED",
+			Doc:   "A file in an archive could not be unpacked: the antivirus engines saw it packed only.",
+			DocFR: "Un fichier d’une archive n’a pas pu être décompressé : les antivirus ne l’ont vu que compressé.",
 		},
 	},
 	Keys: []filters.MatchKey{
@@ -113,144 +116,39 @@ func (c *Checker) Open(ctx context.Context, _ *filters.Env) error {
 	return nil
 }
 
-// A sample is one stream to be scanned.
-type sample struct {
-	part mail.PartID
-	what string // for the evidence
-	open func() io.Reader
-}
-
 // Check scans the message.
 func (c *Checker) Check(ctx context.Context, tx *mail.Transaction, _ filters.Results) (filters.Verdict, error) {
 	if len(c.Engines) != len(c.engines) {
 		return filters.Verdict{}, errors.New("the antivirus engines were not opened")
 	}
-	samples := samplesOf(tx.Message)
-	found, err := findEICAR(ctx, samples)
-	hits := c.ask(ctx, samples)
-	var broken error
-	for _, h := range hits {
-		found = append(found, h.symbols...)
-		broken = errors.Join(broken, h.err)
+	set := samplesOf(tx.Message)
+	builtIn := set.scan("built in", func(s sample) (string, error) { return set.findEICAR(ctx, s) })
+	answers := append([]answer{builtIn}, c.ask(ctx, set)...)
+	var found []filters.Symbol
+	broken := tx.Message.Err()
+	for _, a := range answers {
+		found = append(found, a.found...)
+		broken = errors.Join(broken, a.err)
 	}
-	if broken = errors.Join(err, broken); broken != nil && len(found) == 0 {
+	if broken != nil && len(found) == 0 {
 		return filters.Verdict{}, broken
 	}
 	if len(c.engines) == 0 {
 		found = append(found, filters.Symbol{Name: "VIRUS_NOT_SCANNED", Evidence: "no antivirus engine is set up"})
 	}
-	return filters.Verdict{Symbols: found}, tx.Message.Err()
-}
-
-// hits is what one engine said about the samples.
-type hits struct {
-	symbols []filters.Symbol
-	err     error
+	return filters.Verdict{Symbols: append(found, set.skipped...)}, nil
 }
 
 // ask gives the samples to all engines at the same time. The answers come in
 // the order of the engines.
-func (c *Checker) ask(ctx context.Context, samples []sample) []hits {
-	all := make([]hits, len(c.engines))
+func (c *Checker) ask(ctx context.Context, set *samples) []answer {
+	all := make([]answer, len(c.engines))
 	var wg sync.WaitGroup
 	for i, e := range c.engines {
-		wg.Go(func() { all[i] = askOne(ctx, e, samples) })
+		wg.Go(func() {
+			all[i] = set.scan(e.String(), func(s sample) (string, error) { return e.scan(ctx, s.lenient) })
+		})
 	}
 	wg.Wait()
 	return all
 }
-
-// askOne gives the samples to one engine, until the engine fails.
-func askOne(ctx context.Context, e engine, samples []sample) (h hits) {
-	for _, s := range samples {
-		name, err := e.scan(ctx, s.open)
-		if err != nil {
-			h.err = fmt.Errorf("%s: %w", s.what, err)
-			return h
-		}
-		if name != "" {
-			name = clean(name)
-			h.symbols = append(h.symbols, filters.Symbol{
-				Name: "VIRUS_FOUND", Part: s.part, Label: name,
-				Evidence: fmt.Sprintf("%s: %s in %s", e, name, s.what),
-			})
-		}
-	}
-	return h
-}
-
-// findEICAR looks for the test string in every sample.
-func findEICAR(ctx context.Context, samples []sample) (found []filters.Symbol, err error) {
-	needle := eicarString()
-	for _, s := range samples {
-		if err := ctx.Err(); err != nil {
-			return found, err
-		}
-		hit, err := containsStream(s.open(), needle)
-		if err != nil {
-			return found, fmt.Errorf("%s: %w", s.what, err)
-		}
-		if hit {
-			found = append(found, filters.Symbol{
-				Name: "VIRUS_FOUND", Part: s.part, Label: eicarName,
-				Evidence: fmt.Sprintf("built in: %s in %s", eicarName, s.what),
-			})
-		}
-	}
-	return found, nil
-}
-
-// samplesOf lists what is to be scanned: the raw message, and what it does not
-// show as it is.
-func samplesOf(m *mail.Message) []sample {
-	samples := []sample{{what: "the message", open: m.Reader}}
-	for _, p := range m.Parts() {
-		what := describe(p)
-		if !plain(p) {
-			samples = append(samples, sample{part: p.ID(), what: what, open: p.Open})
-		}
-		for _, b := range p.Readings() {
-			samples = append(samples, sample{part: p.ID(), what: what + ", read another way", open: func() io.Reader { return bytes.NewReader(b) }})
-		}
-		if text := odd(p); text != "" {
-			samples = append(samples, sample{part: p.ID(), what: what + ", as text", open: func() io.Reader { return strings.NewReader(text) }})
-		}
-	}
-	return samples
-}
-
-// plain reports whether the content of p stands in the raw message as it is,
-// or is nothing but the contents of its children.
-func plain(p *mail.Part) bool {
-	if !p.IsLeaf() {
-		return true
-	}
-	switch p.Encoding() {
-	case "7bit", "8bit", "binary":
-		return p.InMessage()
-	}
-	return false
-}
-
-// odd returns the text of a part whose character set hides ASCII.
-func odd(p *mail.Part) string {
-	cs := strings.ToLower(p.Charset())
-	if !strings.HasPrefix(cs, "utf-16") && !strings.HasPrefix(cs, "utf-32") && !strings.HasPrefix(cs, "utf-7") &&
-		!strings.HasPrefix(cs, "ucs-") && !strings.Contains(cs, "ebcdic") && !strings.HasPrefix(cs, "ibm") {
-		return ""
-	}
-	return p.Text()
-}
-
-// describe names a part for a reviewer.
-func describe(p *mail.Part) string {
-	for _, n := range p.Names() {
-		if n != "" {
-			return fmt.Sprintf("part %s (%s)", p.ID(), clean(n))
-		}
-	}
-	return fmt.Sprintf("part %s", p.ID())
-}
-
-// clean makes text that came from outside fit for one line of evidence.
-func clean(s string) string { return filters.Clean(s, 100) }
