@@ -152,10 +152,11 @@ func (b *Buffer) write(p []byte) error {
 // Size returns the number of bytes written so far.
 func (b *Buffer) Size() int64 { return b.flushed + int64(len(b.mem)) }
 
-// Bytes returns the content without a copy; false if it lies in a file. The
+// Bytes returns the content without a copy; false if it lies in a file or a
+// Write failed. The
 // slice must not be changed, and not be used after Discard.
 func (b *Buffer) Bytes() ([]byte, bool) {
-	if b.file != nil {
+	if b.file != nil || b.err != nil {
 		return nil, false
 	}
 	return b.mem, true

@@ -272,6 +272,9 @@ func (p *plan) readPiece(r io.Reader, n int64, l *layout) error {
 
 // bufferPiece refers to n bytes of a Buffer.
 func (p *plan) bufferPiece(b *Buffer, off, n int64, l *layout, bodies *[]*body) error {
+	if b.err != nil {
+		return b.err
+	}
 	if b.s != p.s || b.file == nil || n <= 4096 {
 		return p.readPiece(io.NewSectionReader(b.ReaderAt(), off, n), n, l)
 	}

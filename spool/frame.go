@@ -63,10 +63,14 @@ func (h *segmentHeader) encode() []byte {
 		w.uint(v.segment)
 		w.int(v.from)
 	}
+	return rawSegmentHeader(w.b)
+}
+
+func rawSegmentHeader(payload []byte) []byte {
 	b := []byte(segmentMagic)
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(w.b)))
-	b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(w.b, castagnoli))
-	return append(b, w.b...)
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(payload)))
+	b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(payload, castagnoli))
+	return append(b, payload...)
 }
 
 // segmentPrefix is what stands before the payload of a segment header.
