@@ -163,19 +163,27 @@ func (s *Server) admit(conn net.Conn) {
 		s.refuse(conn, "connections")
 		return
 	}
+	if ss := s.begin(set, conn); ss != nil {
+		go ss.serve()
+		return
+	}
+	conn.Close()
+}
+
+// begin puts a new session on the books; nil if the server is shutting down.
+func (s *Server) begin(set *Config, conn net.Conn) *session {
 	ss := newSession(s, set, conn)
 	s.mu.Lock()
 	if s.draining.Load() {
 		s.mu.Unlock()
-		conn.Close()
-		return
+		return nil
 	}
 	s.sessions[ss] = struct{}{}
 	s.ended.Add(1)
 	s.count.Add(1)
 	s.mu.Unlock()
 	set.Hooks.session(1)
-	go ss.serve()
+	return ss
 }
 
 // forget takes a session that has ended off the books.
