@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -92,7 +91,7 @@ func (c *Client) setUp(ctx context.Context, hop *Hop, t target, key poolKey, noT
 	c.stats.dialed.Add(1)
 	cn := &conn{
 		Conn: nc, o: &c.o, ctx: ctx, key: key, label: t.label(), tls: "none", born: c.o.Now(),
-		r: replyReader{bufio.NewReaderSize(nc, maxReplyLine)}, verified: t.network == "unix",
+		r: newReplyReader(nc), verified: t.network == "unix",
 	}
 	cn.watch(nc)
 	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(past) })

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"unicode/utf8"
 
@@ -25,6 +26,10 @@ var errGarbage = errors.New("reply is not SMTP")
 
 // A replyReader reads replies off a connection (RFC 5321 section 4.2).
 type replyReader struct{ *bufio.Reader }
+
+func newReplyReader(r io.Reader) replyReader {
+	return replyReader{bufio.NewReaderSize(r, maxReplyLine)}
+}
 
 // read reads one reply. each, if not nil, gets the text of every line. The
 // error wraps errGarbage if what came is not a reply; then the connection must
