@@ -73,19 +73,27 @@ func (s *addressScan) step() {
 		s.i++
 		s.words, s.quoted = nil, false // the name of a group
 	default:
-		n := strings.IndexAny(s.s[s.i:], " \t\r\n(\"<,;:")
-		if c == '[' {
-			n = strings.IndexAny(s.s[s.i:], "]") + 1
-		}
-		if at := strings.IndexByte(s.s[s.i:], '['); at > 0 && (n < 0 || at < n) && s.s[s.i+at-1] == '@' {
-			n = at
-		}
-		if n <= 0 {
-			n = len(s.s) - s.i
-		}
-		s.word(s.s[s.i:s.i+n], false)
-		s.i += n
+		n := s.atomEnd()
+		s.word(s.s[s.i:n], false)
+		s.i = n
 	}
+}
+
+// atomEnd returns where the atom at i ends. The brackets of an address literal
+// protect its colons.
+func (s *addressScan) atomEnd() int {
+	const most = 64 // longer than any address literal
+	for n := s.i; n < len(s.s); n++ {
+		switch s.s[n] {
+		case '[':
+			if close := strings.IndexByte(s.s[n:min(n+most, len(s.s))], ']'); close > 0 && (n == s.i || s.s[n-1] == '@') {
+				n += close
+			}
+		case ' ', '\t', '\r', '\n', '(', '"', '<', ',', ';', ':':
+			return max(n, s.i+1)
+		}
+	}
+	return len(s.s)
 }
 
 // word adds a word; one that follows without a blank belongs to the word before

@@ -178,8 +178,8 @@ func (r *failedReader) Read([]byte) (int, error) { return 0, r.err }
 
 // Readings returns what other mail clients decode the part to, where they
 // disagree with Bytes: another of several transfer encodings, stray bytes or
-// padding in base64, bad escapes in quoted-printable. It is empty for an
-// ordinary part.
+// padding in base64, bad escapes in quoted-printable, and text in another of
+// several charsets, as UTF-8. It is empty for an ordinary part.
 func (p *Part) Readings() [][]byte {
 	if p.src == nil || p.member != nil {
 		return nil
@@ -201,12 +201,18 @@ func (p *Part) Readings() [][]byte {
 			}
 			out = append(out, b)
 		}
+		if p.odd != nil && len(p.odd.charsets) > 1 && p.isText() {
+			for _, cs := range p.odd.charsets {
+				text, _ := decodeCharset(main, cs)
+				add([]byte(text))
+			}
+		}
 		all := []encoding{p.encoding}
 		if p.odd != nil && len(p.odd.encodings) > 0 {
 			all = p.odd.encodings
 		}
 		if len(all) == 1 && (p.encoding == encIdentity || !p.oddCoding()) {
-			return nil
+			return out
 		}
 		raw := p.raw()
 		for _, e := range all {

@@ -128,6 +128,7 @@ func (sc *scanner) oddType(p *Part) {
 		}
 		o.types = appendNew(o.types, r.types...)
 		o.boundaries = appendNew(o.boundaries, r.boundaries...)
+		o.charsets = appendNew(o.charsets, r.charsets...)
 		for _, k := range r.notes {
 			sc.note(k, p, f.off, f.raw)
 		}

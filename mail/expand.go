@@ -12,7 +12,8 @@ import (
 // attachments of a TNEF file, what decrypting it yields. It returns nil, nil for
 // a part that is not its kind. It is called once for each leaf of the content
 // tree, members included, one after the other, and may use everything of the
-// part but Children. An error is a finding.
+// part but Children, and nothing of the message that lists parts. An error is a
+// finding, and does not lose the members returned with it.
 type Unpacker func(p *Part) ([]Member, error)
 
 // A Member is one entry of an archive or container.

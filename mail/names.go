@@ -26,6 +26,8 @@ func (p *Part) readNames() ([]string, []FindingKind) {
 	}
 	var filenames, names []string
 	var notes []FindingKind
+	var pieces []param // of all fields
+	split := 0         // fields that hold some
 	for i := range p.header.fields {
 		id := p.header.fields[i].id
 		if id != idContentType && id != idDisposition {
@@ -35,6 +37,15 @@ func (p *Part) readNames() ([]string, []FindingKind) {
 		if full {
 			notes = append(notes, LimitFields)
 		}
+		before := len(pieces)
+		for _, q := range params {
+			if q.piece >= 0 && (q.name == "filename" || q.name == "name") {
+				pieces = append(pieces, q)
+			}
+		}
+		if len(pieces) > before {
+			split++
+		}
 		f, fn := paramReadings(params, "filename")
 		n, nn := paramReadings(params, "name")
 		notes = append(append(notes, fn...), nn...)
@@ -43,6 +54,10 @@ func (p *Part) readNames() ([]string, []FindingKind) {
 		} else {
 			filenames = append(append(filenames, f...), n...)
 		}
+	}
+	if split > 1 { // a client may put together what stands in several fields
+		names = append(names, joinPieces(pieces)...)
+		notes = append(notes, ContinuationClash)
 	}
 	all := appendNew(appendNew(nil, filenames...), names...)
 	kept := all[:0]

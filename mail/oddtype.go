@@ -6,6 +6,7 @@ import "strings"
 type typeReading struct {
 	types      []string
 	boundaries []string
+	charsets   []string
 	notes      []FindingKind
 }
 
@@ -19,6 +20,14 @@ func readType(v string, most int) typeReading {
 	}
 	r.readHead(head)
 	r.readBoundary(params)
+	for _, p := range params {
+		if p.name == "charset" && p.piece < 0 {
+			r.charsets = appendNew(r.charsets, strings.ToLower(p.values[0]))
+		}
+	}
+	if len(r.charsets) > 1 {
+		r.notes = append(r.notes, DuplicateParameter)
+	}
 	return r
 }
 
@@ -27,14 +36,15 @@ func (r *typeReading) readHead(head string) {
 	clean := strings.TrimSpace(string(stripComments([]byte(head))))
 	for _, t := range []string{clean, DecodeHeader(clean), strings.TrimSpace(head)} {
 		t = strings.ToLower(strings.Trim(t, `"' `))
-		word, _, blank := strings.Cut(t, " ")
-		for _, t := range append([]string{strings.Join(strings.Fields(t), "")}, strings.Split(word, ",")...) {
-			if major, minor, ok := strings.Cut(t, "/"); ok && major != "" && minor != "" {
-				r.types = appendNew(r.types, t)
+		words := strings.FieldsFunc(t, func(c rune) bool { return c <= ' ' || c == ',' })
+		n := len(r.types)
+		for _, w := range words {
+			if isMediaType(w) {
+				r.types = appendNew(r.types, w)
 			}
 		}
-		if blank && len(r.types) > 1 {
-			r.types = appendNew([]string{word}, r.types...)
+		if w := strings.Join(words, ""); len(r.types) == n && isMediaType(w) {
+			r.types = appendNew(r.types, w)
 		}
 	}
 	if len(r.types) != 1 || r.types[0] != strings.ToLower(strings.TrimSpace(head)) {
@@ -43,6 +53,12 @@ func (r *typeReading) readHead(head string) {
 	if len(r.types) == 0 && strings.HasPrefix(strings.ToLower(clean), "multipart") {
 		r.types = []string{"multipart/mixed"}
 	}
+}
+
+// isMediaType reports whether t is two words with a slash between them.
+func isMediaType(t string) bool {
+	major, minor, ok := strings.Cut(t, "/")
+	return ok && major != "" && minor != "" && strings.IndexByte(minor, '/') < 0
 }
 
 // readBoundary reads the boundary, with the clients that decode where nothing

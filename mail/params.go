@@ -19,6 +19,10 @@ type param struct {
 // with blanks, missing quotes, comments.
 func readParams(v string, most int) (head string, params []param, full bool) {
 	head, v = splitHead(v)
+	head = strings.TrimSpace(head)
+	if i := strings.IndexAny(head, " \t"); i > 0 && strings.IndexByte(head[i:], '=') > 0 {
+		head, v = head[:i], head[i+1:]+";"+v // the first semicolon is missing
+	}
 	for v != "" {
 		v = strings.TrimLeft(v, " \t\r\n;")
 		if v == "" {

@@ -51,6 +51,7 @@ type oddities struct {
 	types      []string   // every media type, the effective one first
 	encodings  []encoding // every transfer encoding, the effective one first
 	boundaries []string
+	charsets   []string
 }
 
 // ID returns where the part stands.
