@@ -26,7 +26,7 @@ func (e *examiner) examine(p *mail.Part) []claim {
 		claims = append(claims, content...)
 		claims = append(claims, lies(p, content)...)
 	}
-	if why, ok := e.why[p.ID()]; ok {
+	if why, ok := e.why[p.ID()]; ok && p.IsLeaf() {
 		claims = append(claims, claim{notOpened, why})
 	}
 	for _, shown := range p.Names() {
@@ -286,7 +286,7 @@ func oleClaims(p *mail.Part) (claims []claim) {
 
 // lies compares what the names and types of p say with what it is.
 func lies(p *mail.Part, content []claim) (claims []claim) {
-	if len(content) == 0 || content[0].kind == unknown || content[0].kind == text || content[0].kind == notOpened {
+	if len(content) == 0 || slices.Contains([]kind{unknown, text, notOpened, encryptedArchive}, content[0].kind) {
 		return nil
 	}
 	real := content[0]

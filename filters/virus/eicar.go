@@ -9,7 +9,7 @@ import (
 
 // eicarReversed is the EICAR test string, back to front: neither this file nor
 // the program contains the string itself, which would set off virus scanners.
-const eicarReversed = `*H+H$!ELIF-TSET-SURIVITNA-DRADNATS-RACIE$}7)CC7)^P45(XZP\4[PA@%P!O5X`
+const eicarReversed = `*H+H$!ELIF-TSET-SURIVITNA-DRADNATS-RACIE$}7)CC7)^P(45XZP\4[PA@%P!O5X`
 
 // eicarName is what clamd calls it.
 const eicarName = "Eicar-Test-Signature"

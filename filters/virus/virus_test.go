@@ -1,8 +1,13 @@
 package virus
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
+	"io"
+	"slices"
 	"strings"
 	"testing"
 
@@ -111,5 +116,94 @@ func TestUnreadable(t *testing.T) {
 		if v, err := c.Check(t.Context(), filterstest.Transaction(mail.Parse(broken{}, 100, mail.Options{})), nil); err == nil {
 			t.Errorf("%s: %+v, want an error", name, v)
 		}
+	}
+}
+
+// TestString checks the test string by its published hash.
+func TestString(t *testing.T) {
+	const published = "275a021bbfb6489e54d471899f7db9d1663fc695ec2fe2a2c4538aabf651fd0f"
+	if sum := sha256.Sum256(eicarString()); hex.EncodeToString(sum[:]) != published {
+		t.Errorf("%x", sum)
+	}
+}
+
+// TestWindows looks for the test string across the windows in which streams
+// are read.
+func TestWindows(t *testing.T) {
+	needle := eicarString()
+	for before := chunk - 80; before < chunk+80; before++ {
+		text := strings.Repeat("x", before) + string(needle)
+		if found, err := containsStream(strings.NewReader(text), needle); !found || err != nil {
+			t.Errorf("after %d bytes: %v, %v", before, found, err)
+		}
+		if found, _ := containsStream(strings.NewReader(text[:len(text)-1]), needle); found {
+			t.Errorf("after %d bytes: found where it is not", before)
+		}
+	}
+}
+
+// TestWhere checks that a hit is put down to the part that it lies in.
+func TestWhere(t *testing.T) {
+	eicar := string(eicarString())
+	for _, test := range []struct {
+		name, message string
+		want          []mail.PartID
+	}{
+		{"raw part", "From: a@b.example\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\nx\n--b\n\n" + eicar + "\n--b--\n", []mail.PartID{"2"}},
+		{"whole message", "From: a@b.example\n\n" + eicar + "\n", []mail.PartID{""}},
+		{"header", "From: a@b.example\nX-Field: " + eicar + "\n\nx\n", []mail.PartID{""}},
+		{"encoded message", "From: a@b.example\nMIME-Version: 1.0\nContent-Transfer-Encoding: base64\n\n" + base64.StdEncoding.EncodeToString([]byte(eicar)) + "\n", []mail.PartID{""}},
+		{"UTF-16", "From: a@b.example\nMIME-Version: 1.0\nContent-Type: text/plain; charset=utf-16le\nContent-Transfer-Encoding: base64\n\n" +
+			base64.StdEncoding.EncodeToString([]byte(strings.Join(strings.Split(eicar, ""), "\x00")+"\x00")) + "\n", []mail.PartID{""}},
+		{"nowhere", "From: a@b.example\n\n" + eicar[1:] + "\n", nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			v := filterstest.Check(t, Filter.New(), filterstest.Transaction(filterstest.Message(test.message, mail.Options{})))
+			var got []mail.PartID
+			for _, s := range v.Symbols {
+				if s.Name == "VIRUS_FOUND" {
+					got = append(got, s.Part)
+				}
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// TestUnpacked checks members of archives: what can be read of them is
+// scanned, and what cannot is told.
+func TestUnpacked(t *testing.T) {
+	member := func(name string, size int64, locked bool, open func() (io.ReadCloser, error)) mail.Member {
+		return mail.Member{Name: name, Size: size, Encrypted: locked, Open: open}
+	}
+	of := func(r io.Reader) func() (io.ReadCloser, error) {
+		return func() (io.ReadCloser, error) { return io.NopCloser(r), nil }
+	}
+	unpack := func(p *mail.Part) ([]mail.Member, error) {
+		if !slices.Contains(p.Names(), "file.bin") {
+			return nil, nil
+		}
+		return []mail.Member{
+			member("good", 68, false, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(eicarString())), nil }),
+			member("locked", 10, true, nil),
+			member("damaged", 100, false, func() (io.ReadCloser, error) {
+				return io.NopCloser(io.MultiReader(strings.NewReader("EVIL"), iotestErr{errors.New("bad sector")})), nil
+			}),
+			member("empty", 0, false, of(strings.NewReader(""))),
+		}, nil
+	}
+	tx := attach("archive")
+	raw, _ := tx.Message.Bytes()
+	tx.Message = mail.ParseBytes(raw, mail.Options{Unpack: []mail.Unpacker{unpack}})
+	v := filterstest.Check(t, withEngines(t, startFake(t, &fake{reply: honest})), tx)
+	var got []string
+	for _, s := range v.Symbols {
+		got = append(got, s.Name+" "+string(s.Part)+" "+s.Label)
+	}
+	want := []string{"VIRUS_FOUND 2.1 " + eicarName, "VIRUS_FOUND 2.3 Test.Evil", "VIRUS_PART_SKIPPED 2.2 ", "VIRUS_PART_SKIPPED 2.3 "}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }
