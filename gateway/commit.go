@@ -182,7 +182,7 @@ func (d *delivery) relayMail(c *Copy) *relay.Mail {
 		ID: d.tx.ID, From: d.tx.ReversePath, Options: d.tx.Options, To: d.recipients(c.Recipients), Size: c.Message.Size(),
 		Content: c.Message.Reader, EightBit: needsEightBit(d.tx), UTF8: d.tx.Options.UTF8, Demands: demandsOf(d.tx), Client: d.tx.Session,
 	}
-	if pieces, ok := c.Message.Pieces(); ok {
+	if pieces, ok := c.Message.Slices(); ok {
 		m.Bytes = pieces
 	}
 	return m

@@ -186,7 +186,7 @@ func (d *delivery) hold(ctx context.Context) error {
 // unhold takes back what hold did: the client keeps the message.
 func (d *delivery) unhold(ctx context.Context) {
 	for _, h := range d.holds {
-		if err := d.g.o.Quarantine.Delete(context.WithoutCancel(ctx), h.id); err != nil {
+		if err := d.g.o.Quarantine.Withdraw(context.WithoutCancel(ctx), h.id); err != nil {
 			d.g.o.Log.Error("take back a held copy", "id", d.tx.ID, "held", h.id, "error", err)
 		}
 	}

@@ -42,6 +42,7 @@ type Options struct {
 	NewID      func() string    // ids of transactions that begin here
 	Meter      Meter            // counts; nil for none
 	Accounts   func(ctx context.Context, listener, user, password string) error
+	Observe    func(*mail.Transaction, *Outcome, []Fate) // told of every outcome; may be nil
 }
 
 // A Meter counts what the gateway does.

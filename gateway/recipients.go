@@ -3,6 +3,7 @@ package gateway
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -78,6 +79,19 @@ func (g *Gateway) verify(ctx context.Context, st *State, u *policy.Upstream, to 
 	return mail.Reply{}
 }
 
+// callout asks the next hop. What it cannot tell is a temporary failure, but for
+// a next hop that accepts every address: then asking is of no use, and the
+// message goes to it.
 func (g *Gateway) callout(ctx context.Context, hop *relay.Hop, u *policy.Upstream, to mail.Path) mail.Reply {
-	return mail.Reply{}
+	exists, _, err := g.o.Relay.Callout(ctx, hop, to)
+	switch {
+	case exists == relay.Absent:
+		return replyNoSuchUser
+	case exists == relay.Exists, errors.Is(err, relay.ErrAcceptsAll):
+		return mail.Reply{}
+	case g.State().Policy.Queue.WhenDown == "queue":
+		return mail.Reply{} // the next hop is down and the policy takes its mail all the same
+	}
+	g.o.Log.Warn("recipient not verified", "upstream", u.Name, "error", err)
+	return replyCannotTell
 }

@@ -107,16 +107,20 @@ func (g *Gateway) Data(ctx context.Context, tx *mail.Transaction, body *spool.Bu
 	defer body.Discard()
 	ctx, cancel := context.WithTimeout(ctx, processLimit)
 	defer cancel()
-	if data, ok := body.Bytes(); ok {
-		tx.Message = mail.ParseBytes(data, b.Parse)
-	} else {
-		tx.Message = mail.Parse(body.ReaderAt(), body.Size(), b.Parse)
-	}
+	tx.Message = parse(body, b.State)
 	replies := g.Process(ctx, tx)
 	if tx.Protocol == "LMTP" {
 		return replies
 	}
 	return []mail.Reply{one(replies)}
+}
+
+// parse makes a message of what was received, in memory or in a file.
+func parse(body *spool.Buffer, st *State) *mail.Message {
+	if data, ok := body.Bytes(); ok {
+		return mail.ParseBytes(data, st.Parse)
+	}
+	return mail.Parse(body.ReaderAt(), body.Size(), st.Parse)
 }
 
 // Abort ends a transaction that has no message.

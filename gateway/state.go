@@ -100,8 +100,9 @@ func (st *State) retire() {
 func newHop(u *policy.Upstream) (*relay.Hop, error) {
 	h := &relay.Hop{
 		Name: u.Name, To: u.To, Balance: u.Balance, LMTP: u.Protocol == "lmtp",
-		TLS: relay.TLSMode(u.TLS), ServerName: u.ServerName,
+		TLS: u.TLS, ServerName: u.ServerName,
 		User: u.User, Password: u.Password.Reveal(), XForward: u.ClientInfo == "xforward",
+		Verify:      relay.VerifyCache{Positive: time.Duration(u.Recipients.Cache), Negative: time.Duration(u.Recipients.NegativeCache)},
 		Connections: u.Connections, Timeout: time.Duration(u.Timeout),
 		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12},
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"crypto/rand"
 	"fmt"
 	"strings"
 
@@ -26,7 +27,7 @@ func (a *accountCmd) Run(g *globals) error {
 	if strings.ContainsAny(a.Name, ": \t\r\n") || a.Name == "" {
 		return &exitError{exitUsage, fmt.Errorf("%q cannot be a user's name", a.Name)}
 	}
-	hash, err := smtpd.HashPassword(password)
+	hash, err := smtpd.HashPassword(password, rand.Reader)
 	if err != nil {
 		return err
 	}

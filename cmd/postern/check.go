@@ -77,7 +77,7 @@ func (c *checkCmd) file(g *globals, name string) (ok bool, err error) {
 	}
 	fmt.Fprint(g.out, problems.Error())
 	if err == nil && !g.Quiet {
-		fmt.Fprintf(g.out, "%s: %d rules, %d tests, %d warnings: good\n", name, len(p.Rules), len(p.Tests), len(problems))
+		fmt.Fprintf(g.out, "%s: %d rules, %d tests, %d warnings: good\n", name, p.Rules(), len(p.Tests), len(problems))
 	}
 	return err == nil, nil
 }
@@ -101,14 +101,14 @@ func (r *rulesCmd) Run(g *globals) error {
 }
 
 func writeRules(w io.Writer, p *policy.Policy, lang string, asJSON bool) error {
-	for i, s := range p.Sentences(lang) {
+	for _, s := range p.Sentences(lang) {
 		if asJSON {
 			if err := printJSON(w, s); err != nil {
 				return err
 			}
 			continue
 		}
-		fmt.Fprintf(w, "%2d  %s\n", i+1, s.Text)
+		fmt.Fprintf(w, "%2d  %s\n", s.Number, s.Text)
 	}
 	return nil
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"io/fs"
@@ -16,7 +15,6 @@ import (
 
 	"postern/dns"
 	"postern/filters"
-	"postern/filters/standard"
 	"postern/gateway"
 	"postern/mail"
 	"postern/policy"
@@ -83,9 +81,9 @@ func (e *explainCmd) gateway(p *policy.Policy) (*gateway.Gateway, error) {
 		}
 		resolver = zone
 	} else {
-		resolver = newResolver(p, slog.New(slog.DiscardHandler))
+		resolver = newResolver(p)
 	}
-	st, err := gateway.NewState(p, parseOptions(), &filters.Env{
+	st, err := gateway.NewState(p, parseOptions(p), &filters.Env{
 		Resolver: resolver, Now: time.Now, Log: slog.New(slog.DiscardHandler), Hostname: p.Site.Hostname,
 		Domains: p.Site.Domains, Language: p.Site.Language, DryRun: true, Programs: e.Programs,
 	})
@@ -95,9 +93,17 @@ func (e *explainCmd) gateway(p *policy.Policy) (*gateway.Gateway, error) {
 	return gateway.New(gateway.Options{Log: slog.New(slog.DiscardHandler)}, st), nil
 }
 
-// parseOptions are those of every received message.
-func parseOptions() mail.Options {
-	return mail.Options{Limits: mail.DefaultLimits(), Unpack: standard.Unpackers}
+// parseOptions are those of every received message: a filter that opens
+// archives brings its unpackers and limits.
+func parseOptions(p *policy.Policy) mail.Options {
+	for _, f := range p.Chain().Filters() {
+		if c, ok := p.Chain().Checker(f.Name); ok {
+			if u, ok := c.(interface{ ParseOptions() mail.Options }); ok {
+				return u.ParseOptions()
+			}
+		}
+	}
+	return mail.Options{Limits: mail.DefaultLimits()}
 }
 
 func (e *explainCmd) transaction(p *policy.Policy, data []byte) (*mail.Transaction, error) {
@@ -115,7 +121,7 @@ func (e *explainCmd) transaction(p *policy.Policy, data []byte) (*mail.Transacti
 	if err := e.listen(p, s); err != nil {
 		return nil, err
 	}
-	tx := &mail.Transaction{ID: "explain", Session: s, At: time.Now(), Message: mail.ParseBytes(canonical(data), parseOptions())}
+	tx := &mail.Transaction{ID: "explain", Session: s, At: time.Now(), Message: mail.ParseBytes(canonical(data), parseOptions(p))}
 	if e.At != "" {
 		if tx.At, err = time.Parse(time.RFC3339, e.At); err != nil {
 			return nil, &exitError{exitUsage, fmt.Errorf("--at %s is not a time as in 2026-11-21T10:00:00Z", e.At)}

@@ -11,7 +11,6 @@ import (
 
 	"github.com/gabriel-vasile/mimetype"
 
-	"postern/filters/attachments"
 	"postern/gateway"
 	"postern/mail"
 )
@@ -131,7 +130,13 @@ func explain(gw *gateway.Gateway, label string, tx *mail.Transaction) (*explaine
 		x.Findings = append(x.Findings, explainedFinding{string(f.Kind), fmt.Sprint(f.Kind.Class()), string(f.Part), f.Offset, f.Evidence})
 	}
 	for _, p := range tx.Message.Parts() {
-		x.Parts = append(x.Parts, explainPart(p))
+		e := explainPart(p)
+		for _, s := range x.Symbols {
+			if kind, ok := strings.CutPrefix(s.Name, "ATTACHMENT_"); ok && s.Part == string(p.ID()) {
+				e.Kinds = append(e.Kinds, strings.ReplaceAll(strings.ToLower(kind), "_", "-"))
+			}
+		}
+		x.Parts = append(x.Parts, e)
 	}
 	x.decisions(out)
 	x.copies(out)
@@ -146,9 +151,6 @@ func explainPart(p *mail.Part) explainedPart {
 	if data, err := p.Bytes(); err == nil {
 		e.Size = int64(len(data))
 		e.Real = mimetype.Detect(data).String()
-	}
-	for _, k := range attachments.Kinds(p) {
-		e.Kinds = append(e.Kinds, string(k))
 	}
 	h := p.Hash()
 	e.SHA256 = hex.EncodeToString(h[:])

@@ -11,20 +11,17 @@ import (
 )
 
 type initCmd struct {
-	Domain   []string `help:"Domain that mail is accepted for." required:"" placeholder:"DOMAIN"`
-	Upstream string   `help:"The mail server behind the gateway: host or host:port." required:"" placeholder:"HOST"`
-	Full     bool     `help:"Write the default rules out, so that they can be changed."`
-	Force    bool     `help:"Replace a file that is there."`
-	Stdout   bool     `help:"Print instead of writing the file."`
+	Domain   string `help:"Domain that mail is accepted for." required:"" placeholder:"DOMAIN"`
+	Upstream string `help:"The mail server behind the gateway: host or host:port." required:"" placeholder:"HOST"`
+	Full     bool   `help:"Write the default rules out, so that they can be changed."`
+	Force    bool   `help:"Replace a file that is there."`
+	Stdout   bool   `help:"Print instead of writing the file."`
 }
 
 // Run writes a policy to begin with, in watch mode: the first day everything
 // but malware is delivered, and the log shows what would have happened.
 func (i *initCmd) Run(g *globals) error {
-	text, err := policy.Init(i.Domain, i.Upstream, i.Full)
-	if err != nil {
-		return err
-	}
+	text := policy.Init(i.Domain, i.Upstream, i.Full)
 	if i.Stdout {
 		fmt.Fprint(g.out, text)
 		return nil

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -33,7 +32,7 @@ type settings struct {
 	state   string // overrides [storage] state
 	zone    string // a DNS zone file instead of real DNS
 	log     *slog.Logger
-	mailLog io.Writer // nil: where [log] to says
+	mailLog io.Writer
 	observe func(*mail.Transaction, *gateway.Outcome, []gateway.Fate)
 }
 
@@ -54,7 +53,9 @@ type instance struct {
 	queue      *queue.Queue
 	gateway    *gateway.Gateway
 	certs      *smtpd.Certificates
+	certFiles  [2]string
 	accounts   *accountFiles
+	lines      *audit.LineWriter
 
 	mu        sync.Mutex // reload and the facts below
 	listeners map[string]*listening
@@ -135,10 +136,10 @@ func (in *instance) openState(p *policy.Policy) error {
 	if in.places, err = openPlaces(in.dir); err != nil {
 		return err
 	}
-	if in.audit, err = in.places.openAudit(p); err != nil {
+	if in.audit, err = in.places.openAudit(in.log); err != nil {
 		return err
 	}
-	in.quarantine, err = in.places.openQuarantine(p, in.log)
+	in.quarantine, err = in.places.openQuarantine(p, in.audit, in.log)
 	return err
 }
 
@@ -151,7 +152,7 @@ func (in *instance) openRoute(ctx context.Context, p *policy.Policy) error {
 		}
 		in.resolver = zone
 	} else {
-		in.resolver = newResolver(p, in.log)
+		in.resolver = newResolver(p)
 	}
 	in.relay = relay.New(relay.Options{Hostname: p.Site.Hostname, Resolver: in.resolver, Log: in.log})
 	st, err := in.newState(p)
@@ -159,15 +160,11 @@ func (in *instance) openRoute(ctx context.Context, p *policy.Policy) error {
 		return err
 	}
 	in.accounts = &accountFiles{}
-	if err := in.accounts.read(p); err != nil {
+	if err := in.accounts.read(p, in.log); err != nil {
 		return err
 	}
-	out := in.set.mailLog
-	if out == nil {
-		out = os.Stderr
-	}
 	in.gateway = gateway.New(gateway.Options{
-		Spool: in.spool, Relay: in.relay, Quarantine: in.quarantine, Audit: in.audit, MailLog: in.mailLog(p, out),
+		Spool: in.spool, Relay: in.relay, Quarantine: in.quarantine, Audit: in.audit, MailLog: in.newMailLog(p),
 		Log: in.log, NewID: smtpd.NewID, Meter: in.meter, Accounts: in.accounts.check, Observe: in.set.observe,
 	}, st)
 	in.queue = queue.New(in.gateway.QueueOptions())
@@ -178,13 +175,23 @@ func (in *instance) openRoute(ctx context.Context, p *policy.Policy) error {
 	return nil
 }
 
+// newMailLog writes one line per recipient and event to where the log goes.
+func (in *instance) newMailLog(p *policy.Policy) *audit.MailLog {
+	in.lines = audit.NewLineWriter(in.set.mailLog, logGather)
+	return audit.NewMailLog(in.lines, audit.MailLogOptions{JSON: p.Log.Format == "json", Subjects: p.Log.Subjects})
+}
+
+// logGather is how long lines of the mail log are gathered before they are
+// written together.
+const logGather = 50 * time.Millisecond
+
 // newState runs the policy's own tests and opens its filters. A policy whose
 // tests fail is refused.
 func (in *instance) newState(p *policy.Policy) (*gateway.State, error) {
-	if err := in.runTests(p); err != nil {
+	if err := in.runTests(); err != nil {
 		return nil, err
 	}
-	return gateway.NewState(p, parseOptions(), envOf(p, in.resolver, in.log))
+	return gateway.NewState(p, parseOptions(p), envOf(p, in.resolver, in.log))
 }
 
 // run starts what goes on in the background.
@@ -192,11 +199,7 @@ func (in *instance) run(ctx context.Context) {
 	in.done.Go(func() { in.queue.Run(ctx) })
 	in.done.Go(func() { in.quarantine.Run(ctx) })
 	for name, l := range in.listeners {
-		in.done.Go(func() {
-			if err := l.server.Serve(l.socket); err != nil && !errors.Is(err, net.ErrClosed) {
-				in.log.Error("listener ended", "listener", name, "error", err)
-			}
-		})
+		in.serveListener(name, l)
 	}
 }
 
@@ -248,7 +251,12 @@ func (in *instance) close() {
 		}
 	}
 	if in.places != nil {
-		in.places.close()
+		if err := in.places.close(); err != nil {
+			in.log.Error("close the stores", "error", err)
+		}
+	}
+	if in.lines != nil {
+		in.lines.Close()
 	}
 	if in.spool != nil {
 		if err := in.spool.Close(); err != nil {

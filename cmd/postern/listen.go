@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"path/filepath"
 	"sync/atomic"
@@ -16,14 +17,6 @@ import (
 
 // listen opens every listener's socket.
 func (in *instance) listen(p *policy.Policy) error {
-	var err error
-	in.certs, err = smtpd.OpenCertificates(smtpd.CertificateOptions{
-		Certificate: p.TLS.Certificate, Key: p.TLS.Key, Minimum: p.TLS.Minimum, ClientCA: p.TLS.ClientCA,
-		Dir: filepath.Join(in.dir, "tls"), Hostname: p.Site.Hostname, Log: in.log,
-	})
-	if err != nil {
-		return err
-	}
 	for i := range p.Listeners {
 		if err := in.listenOn(p, &p.Listeners[i]); err != nil {
 			return err
@@ -45,15 +38,26 @@ func (in *instance) listenOn(p *policy.Policy, l *policy.Listener) error {
 	return nil
 }
 
+// serveOn begins to serve a socket that a reload has opened.
+func (in *instance) serveOn(cfg smtpd.Config, l *listening) {
+	l.server = smtpd.NewServer(cfg, in.gateway)
+	in.listeners[cfg.Name] = l
+	in.serveListener(cfg.Name, l)
+}
+
+func (in *instance) serveListener(name string, l *listening) {
+	in.done.Go(func() {
+		if err := l.server.Serve(l.socket); err != nil && !errors.Is(err, net.ErrClosed) {
+			in.log.Error("listener ended", "listener", name, "error", err)
+		}
+	})
+}
+
 // listenerConfig turns a [[listener]] into what smtpd needs.
 func (in *instance) listenerConfig(p *policy.Policy, l *policy.Listener) (smtpd.Config, error) {
-	rate, err := smtpd.ParseRate(l.Limits.Rate)
+	tlsConfig, err := in.tlsConfig(p, l)
 	if err != nil {
 		return smtpd.Config{}, err
-	}
-	var tlsConfig *tls.Config
-	if l.TLS != "off" {
-		tlsConfig = in.certs.Config()
 	}
 	return smtpd.Config{
 		Name: l.Name, Hostname: p.Site.Hostname, Role: l.Role, LMTP: l.Protocol == "lmtp",
@@ -62,12 +66,36 @@ func (in *instance) listenerConfig(p *policy.Policy, l *policy.Listener) (smtpd.
 		Auth: l.Auth.Backend != "", MaxFailures: l.Auth.MaxFailures, Ban: time.Duration(l.Auth.Ban),
 		Limits: smtpd.Limits{
 			Connections: l.Limits.Connections, PerAddress: l.Limits.PerIP, Recipients: l.Limits.Rcpts, Errors: l.Limits.Errors,
-			Messages: l.Limits.Messages, Message: int64(l.Limits.Message), Rate: rate, Command: time.Duration(l.Limits.Command),
+			Messages: l.Limits.Messages, Message: int64(l.Limits.Message), Rate: smtpd.Rate{Messages: l.Limits.Rate.Count, Per: l.Limits.Rate.Per}, Command: time.Duration(l.Limits.Command),
 			Data: time.Duration(l.Limits.Data), MinRate: int64(l.Limits.MinRate), GreetDelay: time.Duration(l.Limits.GreetDelay),
 		},
 		BareNewline: l.BareNewline, Spool: in.spool, Log: in.log,
 		Hooks: smtpd.Hooks{Reply: in.meter.reply, AuthFailure: in.meter.authFails.Inc, TLS: in.meter.tlsSession},
 	}, nil
+}
+
+// tlsConfig is the listener's: the certificate of [tls], or a self-signed one
+// made on the first start, so that STARTTLS works at once. A pair that is in use
+// is kept: it watches its files by itself.
+func (in *instance) tlsConfig(p *policy.Policy, l *policy.Listener) (*tls.Config, error) {
+	if l.TLS == "off" {
+		return nil, nil
+	}
+	files := [2]string{p.TLS.Certificate, p.TLS.Key}
+	if files[0] == "" {
+		var err error
+		if files[0], files[1], err = smtpd.SelfSigned(filepath.Join(in.dir, "tls"), p.Site.Hostname, time.Now()); err != nil {
+			return nil, err
+		}
+	}
+	if in.certs == nil || in.certFiles != files {
+		certs, err := smtpd.LoadCertificates(files[0], files[1], in.log)
+		if err != nil {
+			return nil, err
+		}
+		in.certs, in.certFiles = certs, files
+	}
+	return in.certs.Config(p.TLS.Minimum, p.TLS.ClientCA)
 }
 
 // accountFiles are the accounts of each listener that offers AUTH.
@@ -76,14 +104,14 @@ type accountFiles struct {
 }
 
 // read loads every accounts file anew; an error leaves the old ones in force.
-func (a *accountFiles) read(p *policy.Policy) error {
+func (a *accountFiles) read(p *policy.Policy, log *slog.Logger) error {
 	m := map[string]*smtpd.Accounts{}
 	for i := range p.Listeners {
 		l := &p.Listeners[i]
 		if l.Auth.Backend == "" {
 			continue
 		}
-		acc, err := smtpd.LoadAccounts(l.Auth.File)
+		acc, err := smtpd.OpenAccounts(l.Auth.File, log)
 		if err != nil {
 			return fmt.Errorf("listener %q: %w", l.Name, err)
 		}

@@ -24,6 +24,7 @@ type heldRow struct {
 	Received    time.Time  `json:"received"`
 	Queue       string     `json:"queue"`
 	State       string     `json:"state"`
+	Original    bool       `json:"original,omitempty"` // kept because a rewrite took something out: nobody waits for it
 	Direction   string     `json:"direction"`
 	Client      string     `json:"client,omitempty"`
 	ReversePath string     `json:"reverse_path"`
@@ -56,6 +57,7 @@ type quarantineListCmd struct {
 	Subject string        `help:"Only messages whose subject contains this."`
 	Rule    string        `help:"Only messages held by this rule."`
 	Text    string        `help:"Only messages in any of whose fields this text stands."`
+	Body    bool          `help:"With --text: look into the messages too; slow."`
 	Since   time.Duration `help:"Only messages held since then, as in 24h."`
 	Limit   int           `help:"At most so many." default:"100"`
 	All     bool          `help:"Released and deleted ones too."`
@@ -74,6 +76,9 @@ func (q *quarantineListCmd) Run(g *globals) error {
 	}
 	if q.All {
 		v.Set("all", "1")
+	}
+	if q.Body {
+		v.Set("body", "1")
 	}
 	var rows []heldRow
 	if err := c.call("GET", "/quarantine?"+v.Encode(), nil, &rows); err != nil {
@@ -149,17 +154,19 @@ func (q *quarantineReadCmd) Run(g *globals) error {
 }
 
 type quarantineReleaseCmd struct {
-	ID   string   `arg:"" help:"Id from the list."`
-	To   []string `help:"Only to these of its recipients."`
-	Copy string   `help:"To this address instead of its recipients." placeholder:"ADDRESS"`
-	Note string   `help:"Why; it is written to the audit log."`
+	ID      string   `arg:"" help:"Id from the list."`
+	To      []string `help:"Only to these of its recipients."`
+	Copy    string   `help:"To this address instead of its recipients." placeholder:"ADDRESS"`
+	Note    string   `help:"Why; it is written to the audit log."`
+	Malware bool     `help:"Release it although a scanner still finds malware in it."`
 }
 
 // releaseRequest is what release sends.
 type releaseRequest struct {
-	To   []string `json:"to,omitempty"`
-	Copy string   `json:"copy,omitempty"`
-	Note string   `json:"note,omitempty"`
+	To      []string `json:"to,omitempty"`
+	Copy    string   `json:"copy,omitempty"`
+	Note    string   `json:"note,omitempty"`
+	Malware bool     `json:"malware,omitempty"`
 }
 
 // Run releases one message: scanned again for malware, rewritten as its rules
@@ -173,7 +180,7 @@ func (q *quarantineReleaseCmd) Run(g *globals) error {
 		To    []string `json:"to"`
 		Queue []string `json:"queue"`
 	}
-	if err := c.call("POST", "/quarantine/"+url.PathEscape(q.ID)+"/release", releaseRequest{q.To, q.Copy, q.Note}, &done); err != nil {
+	if err := c.call("POST", "/quarantine/"+url.PathEscape(q.ID)+"/release", releaseRequest{q.To, q.Copy, q.Note, q.Malware}, &done); err != nil {
 		return err
 	}
 	if !g.Quiet {
@@ -203,6 +210,7 @@ func (q *quarantineDeleteCmd) Run(g *globals) error {
 
 type quarantineForgetCmd struct {
 	Address string `arg:"" help:"The person's address."`
+	All     bool   `help:"Messages that others wait for too."`
 	Yes     bool   `help:"Do it: what is erased cannot be brought back."`
 	JSON    bool   `help:"Print JSON." name:"json"`
 }
@@ -217,18 +225,24 @@ func (q *quarantineForgetCmd) Run(g *globals) error {
 		return err
 	}
 	var done forgetAnswer
-	if err := c.call("POST", "/forget", map[string]string{"address": q.Address}, &done); err != nil {
+	if err := c.call("POST", "/forget", forgetRequest{q.Address, q.All}, &done); err != nil {
 		return err
 	}
 	if q.JSON {
 		return printJSON(g.out, done)
 	}
-	fmt.Fprintf(g.out, "erased: %d held messages, personal fields of %d audit records\n", done.Held, done.Records)
+	fmt.Fprintf(g.out, "erased: %d held messages, the address in %d others, personal fields of %d audit records\n", done.Held, done.Shared, done.Records)
 	return nil
+}
+
+type forgetRequest struct {
+	Address string `json:"address"`
+	All     bool   `json:"all"`
 }
 
 // forgetAnswer says what was erased.
 type forgetAnswer struct {
-	Held    int `json:"held"`
+	Held    int `json:"held"`   // held messages that are gone
+	Shared  int `json:"shared"` // held messages of others: only the address is gone
 	Records int `json:"audit_records"`
 }

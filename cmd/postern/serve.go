@@ -92,7 +92,7 @@ func logHandler(p *policy.Policy, w io.Writer) slog.Handler {
 }
 
 // newResolver asks the servers of [dns], or the system's.
-func newResolver(p *policy.Policy, log *slog.Logger) dns.Resolver {
+func newResolver(p *policy.Policy) dns.Resolver {
 	servers := make([]string, 0, len(p.DNS.Servers))
 	for _, s := range p.DNS.Servers {
 		if _, _, err := net.SplitHostPort(s); err != nil {

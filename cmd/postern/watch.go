@@ -46,7 +46,7 @@ func (in *instance) tryReload(ctx context.Context, why string) error {
 	}
 	opened, err := in.reopen(p)
 	if err == nil {
-		err = in.accounts.read(p)
+		err = in.accounts.read(p, in.log)
 	}
 	if err != nil {
 		for _, l := range opened {
@@ -57,7 +57,7 @@ func (in *instance) tryReload(ctx context.Context, why string) error {
 	old := in.gateway.State().Policy
 	in.swap(p, st, opened)
 	in.log.Info("the policy is in force", "file", in.set.file, "policy", p.Hash, "why", why)
-	return in.audit.Append(ctx, audit.Record{Kind: "reload", Policy: p.Hash, Why: fmt.Sprintf("%s, before %s", why, old.Hash)})
+	return in.audit.Append(ctx, audit.Record{Event: audit.Reload, Policy: p.Hash, Detail: fmt.Sprintf("%s; before: %s", why, old.Hash)})
 }
 
 // reopen opens the sockets of listeners that are new or have moved.
@@ -92,6 +92,7 @@ func listenerOf(p *policy.Policy, name string) *policy.Listener {
 func (in *instance) swap(p *policy.Policy, st *gateway.State, opened map[string]*listening) {
 	in.gateway.Swap(st)
 	in.relay.CloseIdle()
+	in.quarantine.Configure(heldSettings(p))
 	in.queue.Reconfigure(in.gateway.QueueOptions())
 	for name, l := range in.listeners {
 		if listenerOf(p, name) == nil || opened[name] != nil {
@@ -169,16 +170,21 @@ func (in *instance) watch() (stop func()) {
 	return func() { w.Close() }
 }
 
-// runTests runs the policy's own tests with nothing that touches the world.
-func (in *instance) runTests(p *policy.Policy) error {
+// runTests runs the policy's own tests with nothing that touches the world, on
+// filters of their own.
+func (in *instance) runTests() error {
+	p, err := in.set.load()
+	if err != nil {
+		return err
+	}
 	results, err := runPolicyTests(p)
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, r := range results {
-		if !r.OK {
-			errs = append(errs, fmt.Errorf("test %q fails: %s", r.Name, r.Text))
+		if !r.Passed {
+			errs = append(errs, fmt.Errorf("%s:%d: test %q fails: expected %s, got %s", p.Name, r.Line, r.Name, r.Expected, r.Got))
 		}
 	}
 	return errors.Join(errs...)

@@ -1,0 +1,101 @@
+package gateway
+
+import (
+	"context"
+	"time"
+
+	"postern/audit"
+	"postern/mail"
+	"postern/policy"
+)
+
+// log writes the line of the mail log and the audit record for recipient i. A
+// record that cannot be written is an error in the log: the mail has had its
+// fate; when the backlog is full, Mail refuses new transactions.
+func (g *Gateway) log(tx *mail.Transaction, out *Outcome, i int, f *Fate) {
+	dec := &out.Decisions[i]
+	names := symbolNames(out, f.Recipient)
+	g.o.MailLog.Write(g.event(tx, out, dec, f, names))
+	if f.Err != nil {
+		g.o.Log.Warn("not delivered", "id", tx.ID, "to", f.Recipient.String(), "error", f.Err)
+	}
+	for j := range out.Results {
+		if r := &out.Results[j]; r.Err != nil && i == 0 {
+			g.o.Log.Warn("filter broke", "id", tx.ID, "filter", r.Filter, "error", r.Err)
+		}
+	}
+	r := audit.Record{
+		At: g.o.Now(), Event: audit.Verdict, ID: tx.ID, Item: f.Held, Direction: string(tx.Direction), Disposition: f.Disposition.String(), Queue: dec.Queue,
+		Rule: dec.Rule, Policy: begunOf(tx).Policy.Hash, Status: f.Reply.Status(), Relay: f.Relay, Score: dec.Score, Symbols: names,
+		From: tx.ReversePath.String(), To: f.Recipient.String(), Client: tx.Client.Addr().String(), Helo: tx.Helo, Why: dec.Why, Reply: f.Reply.String(),
+	}
+	if tx.Message != nil {
+		r.Size = tx.Message.Size()
+	}
+	var err error
+	if f.Disposition == policy.Quarantine {
+		err = g.o.Audit.Append(context.Background(), r)
+	} else {
+		err = g.o.Audit.AppendLater(r)
+	}
+	if err != nil {
+		g.o.Log.Error("write audit record", "id", tx.ID, "error", err)
+	}
+}
+
+// lineOf maps a recipient's status to what its line of the mail log is about.
+var lineOf = map[string]string{
+	"sent": audit.MsgDelivered, "queued": audit.MsgAccepted, "held": audit.MsgHeld, "rejected": audit.MsgRejected,
+	"deferred": audit.MsgDeferred, "discarded": audit.MsgDiscarded, "bounced": audit.MsgBounced,
+}
+
+// event is one line of the mail log.
+func (g *Gateway) event(tx *mail.Transaction, out *Outcome, dec *policy.Decision, f *Fate, symbols []string) audit.MailEvent {
+	now := g.o.Now()
+	ev := audit.MailEvent{
+		At: now, Msg: lineOf[f.Status], ID: tx.ID, Held: f.Held, Queued: f.Queued, Direction: string(tx.Direction), Client: tx.Client.Addr().String(),
+		Helo: tx.Helo, From: tx.ReversePath.String(), To: f.Recipient.String(), Rcpts: len(tx.Recipients), Relay: f.Relay, TLS: f.TLS,
+		Delay: now.Sub(tx.At), DSN: f.Reply.Status(), Status: f.Status, Reply: f.Reply.String(), Scored: true, Score: dec.Score, Rule: dec.Rule,
+		Action: f.Disposition.String(), Queue: dec.Queue, Symbols: symbols, Policy: begunOf(tx).Policy.ShortHash(), Took: out.Took,
+	}
+	if dec.Would != nil {
+		ev.Would = dec.Would.String() + " " + dec.WouldRule
+	}
+	if tx.Message != nil {
+		ev.Size = tx.Message.Size()
+		if begunOf(tx).Policy.Log.Subjects {
+			ev.Subject = tx.Message.Subject()
+		}
+	}
+	return ev
+}
+
+// symbolNames are those that speak of this recipient, in chain order, once each.
+func symbolNames(out *Outcome, to mail.Path) []string {
+	var names []string
+	for i := range out.Results {
+	next:
+		for _, s := range out.Results[i].Verdict.Symbols {
+			if s.To != (mail.Path{}) && s.To != to {
+				continue
+			}
+			for _, n := range names {
+				if n == s.Name {
+					continue next
+				}
+			}
+			names = append(names, s.Name)
+		}
+	}
+	return names
+}
+
+// auditNow writes a record of what a person did; it is durable when it returns.
+func (g *Gateway) auditNow(ctx context.Context, r audit.Record) error {
+	if r.At.IsZero() {
+		r.At = g.o.Now()
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	return g.o.Audit.Append(ctx, r)
+}

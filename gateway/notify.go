@@ -1,0 +1,86 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"postern/mail"
+	"postern/policy"
+)
+
+// notify sends what rules ask for with notify: one notice per person and rule.
+// A notice that cannot be sent is an error in the log; the mail itself has had
+// its fate already.
+func (g *Gateway) notify(tx *mail.Transaction, out *Outcome, fates []Fate) {
+	type key struct{ to, rule string }
+	sent := map[key]bool{}
+	for i := range out.Decisions {
+		for _, n := range out.Decisions[i].Notify {
+			k := key{n.To, n.Rule}
+			if sent[k] {
+				continue
+			}
+			sent[k] = true
+			to, ok := noticeTo(tx, begunOf(tx).Policy, n.To)
+			if !ok {
+				continue
+			}
+			if err := g.sendNotice(tx, out, fates, n, to); err != nil {
+				g.o.Log.Error("send notice", "id", tx.ID, "rule", n.Rule, "error", err)
+			}
+		}
+	}
+}
+
+// noticeTo is the address of whom a rule wants to be told. Strangers are never
+// told: the reverse-path of inbound mail may be forged.
+func noticeTo(tx *mail.Transaction, p *policy.Policy, who string) (mail.Path, bool) {
+	switch who {
+	case "sender":
+		return tx.ReversePath, tx.Trusted() && !tx.ReversePath.IsNull()
+	case "admin", "officer":
+		who = p.Site.Admin
+	}
+	path, err := mail.ParsePath(who, true)
+	return path, err == nil
+}
+
+func (g *Gateway) sendNotice(tx *mail.Transaction, out *Outcome, fates []Fate, n policy.Notice, to mail.Path) error {
+	p := begunOf(tx).Policy
+	french := p.Site.Language == "fr"
+	var b strings.Builder
+	b.WriteString(mail.FoldField("From", "Postern <"+p.Site.Admin+">"))
+	b.WriteString(mail.FoldField("To", "<"+to.String()+">"))
+	subject := "Rule " + n.Rule + " acted on a message"
+	if french {
+		subject = "La règle " + n.Rule + " a agi sur un message"
+	}
+	b.WriteString(mail.FoldField("Subject", subject))
+	b.WriteString("Date: " + g.o.Now().Format(time.RFC1123Z) + "\r\n")
+	fmt.Fprintf(&b, "Message-ID: <%s@%s>\r\n", g.o.NewID(), p.Site.Hostname)
+	b.WriteString("Auto-Submitted: auto-generated\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n")
+	label := map[bool][]string{
+		false: {"Message", "From", "Subject", "To", "because"},
+		true:  {"Message", "De", "Objet", "À", "parce que"},
+	}[french]
+	fmt.Fprintf(&b, "%s: %s\r\n%s: <%s>\r\n%s: %s\r\n", label[0], tx.ID, label[1], tx.ReversePath, label[2], oneLine(tx.Message.Subject()))
+	for i := range fates {
+		fmt.Fprintf(&b, "%s: <%s>: %s, %s %s\r\n", label[3], fates[i].Recipient, fates[i].Status, label[4], oneLine(out.Decisions[i].Why))
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	_, err := g.Submit(ctx, mail.Path{}, []mail.Recipient{{Path: to}}, []byte(b.String()))
+	return err
+}
+
+// oneLine keeps text from a message on one line of ours.
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, s)
+}
