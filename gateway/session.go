@@ -30,6 +30,8 @@ func (g *Gateway) Auth(ctx context.Context, s *mail.Session, user, password stri
 }
 
 var (
+	replySenderOK    = mail.Reply{Code: 250, Enhanced: smtp.EnhancedCode{2, 1, 0}, Text: "OK"}
+	replyRecipientOK = mail.Reply{Code: 250, Enhanced: smtp.EnhancedCode{2, 1, 5}, Text: "OK"}
 	replyForeignPath = mail.Reply{Code: 550, Enhanced: smtp.EnhancedCode{5, 7, 1}, Text: "this listener sends only for the domains of this site"}
 	replyNoUpstream  = mail.Reply{Code: 550, Enhanced: smtp.EnhancedCode{5, 7, 1}, Text: "no route to this domain"}
 )
@@ -50,7 +52,7 @@ func (g *Gateway) Mail(ctx context.Context, tx *mail.Transaction) mail.Reply {
 	}
 	st.acquire()
 	tx.Began = &begun{State: st}
-	return mail.Reply{}
+	return replySenderOK
 }
 
 // Rcpt says whether the transaction may have this recipient.
@@ -66,6 +68,9 @@ func (g *Gateway) Rcpt(ctx context.Context, tx *mail.Transaction, to mail.Recipi
 	}
 	if r := g.verify(ctx, b.State, u, b.routable(p)); r.Code != 0 {
 		return r
+	}
+	if tx.Role == mail.RoleFilter {
+		return replyRecipientOK // smtpd_proxy_filter with speed_adjust: no recipient may be refused apart from the others
 	}
 	return g.earlyRcpt(ctx, tx, p)
 }
@@ -87,7 +92,7 @@ func (g *Gateway) earlyRcpt(ctx context.Context, tx *mail.Transaction, p mail.Pa
 	b.early = b.Policy.Chain().CheckStage(ctx, filters.Mail, tx, b.early)
 	d, certain := b.Policy.Early(filters.Rcpt, tx, p, b.early)
 	if !certain || d.Disposition != policy.Reject && d.Disposition != policy.Defer {
-		return mail.Reply{}
+		return replyRecipientOK
 	}
 	g.recordEarly(tx, d)
 	return withID(d.Reply, tx.ID)

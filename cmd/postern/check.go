@@ -17,7 +17,7 @@ func (g *globals) load() (*policy.Policy, error) {
 	var problems policy.Problems
 	switch {
 	case errors.As(err, &problems):
-		fmt.Fprint(g.err, problems.Error())
+		fmt.Fprintln(g.err, problems.Error())
 		return nil, &exitError{code: exitFailed}
 	case errors.Is(err, os.ErrNotExist):
 		return nil, fmt.Errorf("there is no policy file %s; write one with: postern init --domain DOMAIN --upstream HOST", g.Config)
@@ -75,7 +75,9 @@ func (c *checkCmd) file(g *globals, name string) (ok bool, err error) {
 		}
 		return err == nil, nil
 	}
-	fmt.Fprint(g.out, problems.Error())
+	if len(problems) > 0 {
+		fmt.Fprintln(g.out, problems.Error())
+	}
 	if err == nil && !g.Quiet {
 		fmt.Fprintf(g.out, "%s: %d rules, %d tests, %d warnings: good\n", name, p.Rules(), len(p.Tests), len(problems))
 	}
