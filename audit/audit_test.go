@@ -265,7 +265,7 @@ func TestTampering(t *testing.T) {
 		}, 0, "the head is missing or not signed"},
 		"other key": {func(t *testing.T, p *place) {
 			os.Remove(filepath.Join(p.root, "key"))
-			if _, err := makeKey(filepath.Join(p.root, "key"), rand.Reader); err != nil {
+			if _, err := loadKey(filepath.Join(p.root, "key"), rand.Reader); err != nil {
 				t.Fatal(err)
 			}
 		}, 1, "the checkpoint's signature does not fit"},
@@ -330,9 +330,9 @@ func TestRefusesToOpen(t *testing.T) {
 		spoil func(*place) error
 		want  string
 	}{
-		"no key":   {func(p *place) error { return os.Remove(filepath.Join(p.root, "key")) }, "read audit key"},
+		"no key":   {func(p *place) error { return os.Remove(filepath.Join(p.root, "key")) }, "read key"},
 		"open key": {func(p *place) error { return os.Chmod(filepath.Join(p.root, "key"), 0o640) }, "chmod 600"},
-		"bad key":  {func(p *place) error { return os.WriteFile(filepath.Join(p.root, "key"), []byte("x"), 0o600) }, "not an audit key"},
+		"bad key":  {func(p *place) error { return os.WriteFile(filepath.Join(p.root, "key"), []byte("x"), 0o600) }, "not a key"},
 		"last line": {func(p *place) error {
 			return appendFile(filepath.Join(p.logDir(), "00000000000000000001.log"), "garbage\n")
 		}, "the last record cannot be read"},

@@ -5,11 +5,8 @@ import (
 	"crypto/ed25519"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"strconv"
 	"time"
 
@@ -108,61 +105,12 @@ func checkpointText(seq uint64, at time.Time, before Hash) []byte {
 	return append(append(b, '\n'), before[:]...)
 }
 
-// loadKey reads the signing key and, if there is none and create is set, makes
-// one. It refuses a file that others can read.
-func loadKey(path string, create bool, random io.Reader) (ed25519.PrivateKey, error) {
-	seed, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) && create {
-		return makeKey(path, random)
-	}
+// loadKey reads the signing key and, if there is none and random is not nil,
+// makes one.
+func loadKey(path string, random io.Reader) (ed25519.PrivateKey, error) {
+	seed, err := store.KeyFile(path, ed25519.SeedSize, random)
 	if err != nil {
-		return nil, fmt.Errorf("read audit key: %w", err)
-	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("read audit key: %w", err)
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("read audit key: %s can be read or written by others: chmod 600 it", path)
-	}
-	raw, err := encoding.DecodeString(string(bytes.TrimSpace(seed)))
-	if err != nil || len(raw) != ed25519.SeedSize {
-		return nil, &store.DamageError{Path: path, Kind: store.ErrCorrupt, Err: errors.New("not an audit key"),
-			Remedy: "Restore the key from a backup; nothing was changed."}
-	}
-	return ed25519.NewKeyFromSeed(raw), nil
-}
-
-func makeKey(path string, random io.Reader) (ed25519.PrivateKey, error) {
-	seed := make([]byte, ed25519.SeedSize)
-	if _, err := io.ReadFull(random, seed); err != nil {
-		return nil, fmt.Errorf("make audit key: %w", err)
-	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("make audit key: %w", err)
-	}
-	_, err = f.WriteString(encoding.EncodeToString(seed) + "\n")
-	if err == nil {
-		err = f.Sync()
-	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	if err == nil {
-		err = syncFolder(filepath.Dir(path))
-	}
-	if err != nil {
-		return nil, fmt.Errorf("make audit key: %w", err)
+		return nil, err
 	}
 	return ed25519.NewKeyFromSeed(seed), nil
-}
-
-func syncFolder(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

@@ -104,7 +104,11 @@ func (l *Log) resume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if l.key, err = loadKey(l.o.Key, last == nil, l.o.Rand); err != nil {
+	random := l.o.Rand
+	if last != nil {
+		random = nil // a new key would not fit what was signed with the old one
+	}
+	if l.key, err = loadKey(l.o.Key, random); err != nil {
 		return err
 	}
 	if l.head, err = openHead(l.o.Head, false); err != nil {

@@ -38,7 +38,7 @@ func (l *Log) Verify(ctx context.Context) (Report, error) {
 // Verify walks the chain of a log that need not be open, even while a gateway
 // writes it. The error is a *BadRecord if the chain is not whole.
 func Verify(ctx context.Context, log func() (store.Log, error), headPath, keyPath string) (Report, error) {
-	key, err := loadKey(keyPath, false, nil)
+	key, err := loadKey(keyPath, nil)
 	if err != nil {
 		return Report{}, fmt.Errorf("verify audit log: %w", err)
 	}

@@ -1,0 +1,171 @@
+package quarantine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"postern/store"
+)
+
+// An Erasure tells what Forget did.
+type Erasure struct {
+	Erased []string `json:"erased"` // items that are gone: body, details, addresses, subject
+	Shared []string `json:"shared"` // items that others wait for: only this person's address is gone
+}
+
+// erasedWord stands where an address was.
+const erasedWord = "<erased>"
+
+// Forget erases what is kept of a person. Items that he wrote, that nobody else
+// waits for, or that are settled lose their body, their details, their addresses
+// and their subject; what remains is that a message of such a size was held by
+// such a rule at that time. Of an item that other recipients still wait for only
+// his address goes, or all of it if all is set. Bodies of other messages that
+// mention him are not searched: they end with their time.
+func (q *Quarantine) Forget(ctx context.Context, address string, all bool) (Erasure, error) {
+	done := Erasure{Erased: []string{}, Shared: []string{}}
+	if address == "" {
+		return done, errors.New("forget: no address")
+	}
+	err := q.each(ctx, store.Query{Address: address}, func(h *store.Held) error {
+		if !all && waits(h, address) {
+			done.Shared = append(done.Shared, h.ID)
+			return q.erasePerson(ctx, h.ID, address)
+		}
+		done.Erased = append(done.Erased, h.ID)
+		return q.erase(ctx, h.ID, blank)
+	})
+	if err == nil { // those whose evidence alone mentions him
+		err = q.each(ctx, store.Query{}, func(h *store.Held) error {
+			if d, _, err := q.details(h); err != nil || !d.mentions(address) {
+				return nil // what cannot be read mentions nobody
+			}
+			done.Shared = append(done.Shared, h.ID)
+			return q.erasePerson(ctx, h.ID, address)
+		})
+	}
+	if err == nil {
+		err = q.o.Records.Scrub(ctx)
+	}
+	slices.Sort(done.Shared)
+	done.Shared = slices.Compact(done.Shared)
+	if err != nil {
+		return done, fmt.Errorf("forget in quarantine: %w", err)
+	}
+	return done, nil
+}
+
+// each visits all rows that match.
+func (q *Quarantine) each(ctx context.Context, query store.Query, visit func(*store.Held) error) error {
+	query.Limit = 500
+	for {
+		page, err := q.o.Records.Search(ctx, query)
+		if err != nil {
+			return err
+		}
+		for _, h := range page {
+			if err := visit(h); err != nil {
+				return err
+			}
+		}
+		if len(page) < query.Limit {
+			return nil
+		}
+		query.Before = page[len(page)-1].ID
+	}
+}
+
+// waits reports whether somebody other than address, who did not write the
+// message, still waits for it.
+func waits(h *store.Held, address string) bool {
+	if strings.EqualFold(h.Author, address) || strings.EqualFold(h.ReversePath, address) {
+		return false
+	}
+	return slices.ContainsFunc(h.Recipients, func(r store.HeldRecipient) bool {
+		return r.State == Held && !strings.EqualFold(r.Address, address)
+	})
+}
+
+// blank erases the personal columns of a row.
+func blank(h *store.Held) {
+	h.State, h.Author, h.ReversePath, h.Subject = Erased, "", "", ""
+	for i := range h.Recipients {
+		h.Recipients[i].Address, h.Recipients[i].State = "", Erased
+	}
+}
+
+// erasePerson erases one person from an item that stays.
+func (q *Quarantine) erasePerson(ctx context.Context, id, address string) error {
+	return q.o.Records.Update(ctx, id, func(h *store.Held) error {
+		d, key, err := q.details(h)
+		if err != nil {
+			return err
+		}
+		for i := range h.Recipients {
+			if r := &h.Recipients[i]; strings.EqualFold(r.Address, address) {
+				r.Address, r.State = "", Erased
+				if i < len(d.Rcpt) {
+					d.Rcpt[i].OriginalRecipient = ""
+				}
+			}
+		}
+		h.Subject = replaceFold(h.Subject, address)
+		if d, err = d.without(address); err != nil {
+			return err
+		}
+		settle(h)
+		h.Sealed, err = seal(d, key, id, q.o.Rand)
+		return err
+	})
+}
+
+// mentions reports whether an address stands in the details.
+func (d *details) mentions(address string) bool {
+	text, err := json.Marshal(d)
+	return err == nil && strings.Contains(strings.ToLower(string(text)), strings.ToLower(quoted(address)))
+}
+
+// without returns the details with erasedWord wherever address stood.
+func (d *details) without(address string) (*details, error) {
+	text, err := json.Marshal(d)
+	if err != nil {
+		return nil, err
+	}
+	clean := &details{}
+	if err := json.Unmarshal([]byte(replaceFold(string(text), quoted(address))), clean); err != nil {
+		return nil, err
+	}
+	return clean, nil
+}
+
+// quoted returns s as it stands within a JSON string.
+func quoted(s string) string {
+	text, err := json.Marshal(s)
+	if err != nil { // a string can always be written
+		return s
+	}
+	return string(text[1 : len(text)-1])
+}
+
+// replaceFold replaces every address in s, whatever its case.
+func replaceFold(s, address string) string {
+	if len(strings.ToLower(s)) != len(s) || len(strings.ToLower(address)) != len(address) {
+		return strings.ReplaceAll(s, address, erasedWord)
+	}
+	var b strings.Builder
+	low, want := strings.ToLower(s), strings.ToLower(address)
+	for {
+		i := strings.Index(low, want)
+		if i < 0 {
+			b.WriteString(s)
+			return b.String()
+		}
+		b.WriteString(s[:i])
+		b.WriteString(erasedWord)
+		s, low = s[i+len(want):], low[i+len(want):]
+	}
+}
