@@ -159,9 +159,20 @@ func (d *decoder) field(n *node, v reflect.Value, f *field, where string) {
 	case f.least != "":
 		least, _ := strconv.ParseInt(f.least, 10, 64)
 		if v.CanInt() && v.Int() < least {
-			d.log.value(n, "%s must be at least %d", joinKey(where, f.name), least)
+			d.log.value(n, "%s must be at least %s", joinKey(where, f.name), leastText(v, least))
 		}
 	}
+}
+
+// leastText writes the least value of a field in the units of its type.
+func leastText(v reflect.Value, least int64) string {
+	switch v.Interface().(type) {
+	case Duration:
+		return "1ms"
+	case Bytes:
+		return Bytes(least).String()
+	}
+	return strconv.FormatInt(least, 10)
 }
 
 // words blames a word that is none of those known.

@@ -207,3 +207,5 @@ func ran(symbols ...string) filters.Results {
 	}
 	return rs
 }
+
+func mustAddrPort(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }

@@ -175,10 +175,12 @@ func (c *compiler) ruleTables(n *node) {
 func (c *compiler) compileRules(n *node) {
 	seen := map[string]*rule{}
 	for i, e := range n.entries {
+		before := c.log.errs
 		r := c.rule(e, i+1)
 		if r == nil {
 			continue
 		}
+		r.wrong = c.log.errs > before
 		if other := seen[r.name]; other != nil && r.name != "" {
 			c.log.value(e.child("name"), "the rule in line %d is called %q already", other.line, r.name)
 		}
@@ -191,10 +193,11 @@ func (c *compiler) compileRules(n *node) {
 	}
 }
 
-// unusedNames warns of lists that nothing refers to.
+// unusedNames warns of lists that nothing refers to. After a mistake there is no
+// telling what would have.
 func (c *compiler) unusedNames(kind string, table map[string]*nameSet) {
 	for _, name := range sortedKeys(table) {
-		if !table[name].used {
+		if !table[name].used && !c.log.failed() {
 			c.log.warn(table[name].node, "%s %q is not used", kind, name)
 		}
 	}

@@ -55,7 +55,7 @@ func (c *compiler) author(set *addressSet, exception bool) (test func(v *view) T
 
 // gotAuthor tells the authors and, where an exception failed for that reason,
 // that nothing vouches for them.
-func gotAuthor(set *addressSet, exception bool) func(v *view) string {
+func gotAuthor(set *addressSet, exception bool, test func(v *view) Truth) func(v *view) string {
 	return func(v *view) string {
 		if !v.hasMessage() {
 			return "a message that cannot be read"
@@ -64,7 +64,7 @@ func gotAuthor(set *addressSet, exception bool) func(v *view) string {
 		if len(authors) == 0 {
 			return "no author"
 		}
-		if exception && !v.tx.Trusted() && set.has(authors[0]) {
+		if exception && set.has(authors[0]) && test(v) != Yes {
 			return v.authorText + ", without a DMARC pass"
 		}
 		return v.authorText
@@ -89,13 +89,14 @@ func compileFrom(c *compiler, n *node, k *keyUse) *condition {
 	return &condition{
 		stage: filters.Data, rests: rests, strict: k.exception, say: say,
 		cover: coverage{words: set.patterns, addresses: true},
-		test:  test, got: gotAuthor(set, k.exception),
+		test:  test, got: gotAuthor(set, k.exception, test),
 	}
 }
 
 func compileParty(c *compiler, n *node, k *keyUse) *condition {
 	set := c.addresses(n, k.where)
 	test, rests := c.author(set, k.exception)
+	author := gotAuthor(set, k.exception, test)
 	return &condition{
 		stage: filters.Data, rests: rests, strict: k.exception, splits: true,
 		cover: coverage{words: set.patterns, addresses: true},
@@ -105,7 +106,7 @@ func compileParty(c *compiler, n *node, k *keyUse) *condition {
 			}
 			return test(v)
 		},
-		got: func(v *view) string { return gotAuthor(set, k.exception)(v) + "; " + v.to.String() },
+		got: func(v *view) string { return author(v) + "; " + v.to.String() },
 	}
 }
 
@@ -286,7 +287,7 @@ func compileScore(c *compiler, n *node, k *keyUse) *condition {
 		c.log.value(n, "%s must be a number", k.where)
 	}
 	if least <= 0 {
-		c.log.value(n, "%s must be more than 0: every message has a score of 0 or more", k.where)
+		c.log.value(n, "%s must be more than 0", k.where)
 	}
 	rests := c.p.scoring
 	return &condition{

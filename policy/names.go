@@ -219,7 +219,7 @@ func (c *compiler) namesFrom(n *node, set *addressSet, kind string) {
 	var from struct {
 		File string `toml:"file"`
 	}
-	c.dec.table(n, &from, kind+".*")
+	c.dec.table(n, &from, kind+"."+n.key)
 	f := n.child("file")
 	if f == nil || from.File == "" {
 		if !c.log.failed() {

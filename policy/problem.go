@@ -137,6 +137,7 @@ func (s *source) problem(severity Severity, at, end int, text string) Problem {
 type problemLog struct {
 	src  *source
 	list Problems
+	errs int // how many of them are errors
 	seen map[string]bool
 }
 
@@ -147,14 +148,14 @@ func (l *problemLog) add(p Problem) {
 	if key := p.String(); !l.seen[key] {
 		l.seen[key] = true
 		l.list = append(l.list, p)
+		if p.Severity == Error {
+			l.errs++
+		}
 	}
 }
 
 // failed reports whether there is an error.
-func (l *problemLog) failed() bool {
-	n, _ := l.list.Count()
-	return n > 0
-}
+func (l *problemLog) failed() bool { return l.errs > 0 }
 
 // value blames the value of n.
 func (l *problemLog) value(n *node, format string, args ...any) {

@@ -43,6 +43,7 @@ type rule struct {
 	until     time.Time
 	malware   bool // its match is about malware: nothing lifts it
 	rests     mask // filters that its conditions rest on
+	wrong     bool // a mistake was told about it: its conditions may be incomplete
 	node      *node
 	say       [2]string // the action, for sentences
 }
@@ -83,6 +84,9 @@ var actionWords = []actionWord{
 	{"journal", verbJournal, Defer, []string{"copy_to"}, [2]string{"send a copy to %s", "envoyer une copie à %s"}},
 	{"notify", verbNotify, Defer, nil, [2]string{"go on", "continuer"}},
 }
+
+// notBuiltAction stands for an action of which only the name is known.
+const notBuiltAction = "?"
 
 // Queues are the queues of the quarantine.
 var Queues = []string{"spam", "policy", "malware", "ambiguous"}
@@ -151,7 +155,7 @@ func (c *compiler) actionOf(n *node) (action string, settings any) {
 	}
 	if why, ok := notBuilt["rule.action."+word]; ok {
 		c.log.value(a, "the action %q is not built into this version of postern%s", word, why)
-		return "", nil
+		return notBuiltAction, nil
 	}
 	if word == "relay" {
 		c.log.at(Error, a, false, "accept", `rule.action: "relay" is not an action`)
@@ -189,6 +193,10 @@ func (c *compiler) foreignKeys(n *node, action string) []string {
 			continue
 		}
 		owner, ok := c.keyOwner(e.key)
+		if action == notBuiltAction {
+			foreign = append(foreign, e.key)
+			continue
+		}
 		if !ok {
 			continue
 		}

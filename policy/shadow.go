@@ -75,6 +75,9 @@ func widerPatterns(p string) []string {
 func (c *compiler) checkShadows() {
 	index := &shadowIndex{byWord: map[string][]*rule{}}
 	for _, r := range c.p.rules {
+		if r.wrong {
+			continue
+		}
 		c.checkContradiction(r)
 		for _, e := range index.candidates(r) {
 			if takesAll(e, r) {

@@ -121,7 +121,6 @@ func (c *compiler) checkTests() {
 		e := at.child("expect")
 		if e == nil || len(e.entries) == 0 {
 			c.log.key(at, "test %q expects nothing", t.Name)
-			continue
 		}
 		if t.Expect.Rule != "" && !contains(rules, t.Expect.Rule) && !c.log.failed() {
 			c.log.word(e.child("rule"), false, t.Expect.Rule, fmt.Sprintf("test.expect.rule: there is no rule %q", t.Expect.Rule), rules)
