@@ -277,9 +277,21 @@ func TestShedding(t *testing.T) {
 		c.Close()
 	}
 	wait(t, "end of sessions", func() bool { return g.Sessions() == 0 })
-	// A connection beyond the descriptors is told to come again.
-	g.Server.files = 0
-	g.dial(t).expect("421 4.3.2")
+}
+
+// A connection beyond what the descriptors allow is told to come again.
+func TestDescriptorLimit(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := NewServer(setUp(t, Config{}), &backend{})
+	s.files = 0
+	go s.Serve(l)
+	(&gateway{Server: s, addr: l.Addr().String()}).dial(t).expect("421 4.3.2")
+	if err := s.Shutdown(context.Background()); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestIdleMemory counts what an idle session costs, its client not included.
