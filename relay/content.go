@@ -94,7 +94,7 @@ func (w *contentWriter) readFrom(r io.Reader) error {
 		// second is read.
 		b := w.block[half*scratchSize:][:scratchSize]
 		n, err := io.ReadFull(r, b)
-		if w.pending > 0 && n > 0 {
+		if w.total > 0 && n > 0 {
 			if err := w.flush(); err != nil {
 				return err
 			}
@@ -212,9 +212,10 @@ func (w *contentWriter) flush() error {
 	return nil
 }
 
-// end sends the rest of the content, and with DATA the dot that ends it. began
-// is called just before: from then on the message may be accepted.
-func (w *contentWriter) end(began func()) error {
+// end sends the rest of the content, and with DATA the dot that ends it. t.endSent
+// is set just before: from then on the message may be accepted. early says that
+// the next hop has no reason to have said anything yet.
+func (w *contentWriter) end(endSent *bool, early bool) error {
 	if w.stuff {
 		end := "\r\n.\r\n"
 		// RFC 5321 section 4.1.1.4: the CRLF before the dot is the content's own.
@@ -225,9 +226,9 @@ func (w *contentWriter) end(began func()) error {
 			return err
 		}
 	}
-	if !w.c.quiet() {
+	if early && !w.c.quiet() {
 		return errEarly
 	}
-	began()
+	*endSent = true
 	return w.flush()
 }

@@ -117,7 +117,7 @@ func TestHostileContentIsSentInFewWrites(t *testing.T) {
 	if err := w.content(&Mail{Bytes: [][]byte{content}, Size: int64(len(content))}); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.end(func() {}); err != nil {
+	if err := w.end(new(bool), true); err != nil {
 		t.Fatal(err)
 	}
 	if counting.octets != len(content)*4/3+3 || counting.writes > 40 {
@@ -245,7 +245,7 @@ func FuzzContent(f *testing.F) {
 		err := w.content(m)
 		bare := strings.Contains(strings.ReplaceAll("\n"+string(content), "\r\n", "\r\r"), "\n.") && strings.Contains(string(content), "\n.")
 		if err == nil {
-			err = w.end(func() {})
+			err = w.end(new(bool), true)
 		}
 		if err != nil {
 			if !bare {

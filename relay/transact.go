@@ -410,7 +410,8 @@ func (t *transaction) allAtOnce(xforwards int, rset bool) *failure {
 	if err != nil {
 		return contentFailure(err)
 	}
-	if err := w.end(func() { t.endSent = true }); err != nil {
+	// The replies to the envelope may come while the content is still going out.
+	if err := w.end(&t.endSent, false); err != nil {
 		return &failure{replyLost, err}
 	}
 	accepted, f := t.envelope(xforwards, rset)
@@ -432,7 +433,7 @@ func (t *transaction) allAtOnce(xforwards int, rset bool) *failure {
 func (t *transaction) content(w *contentWriter) *failure {
 	err := w.content(t.m)
 	if err == nil {
-		err = w.end(func() { t.endSent = true })
+		err = w.end(&t.endSent, true)
 	}
 	if err == nil {
 		return t.final()
