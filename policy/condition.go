@@ -43,7 +43,9 @@ type facts struct {
 	authorText  string
 	haveAuthors bool
 	subject     string
+	subjectLow  string
 	haveSubject bool
+	clientText  string
 }
 
 // found is one reported symbol.
@@ -57,6 +59,9 @@ type view struct {
 	*facts
 	to     mail.Path
 	lifted mask // scoring filters that a skip rule lifted
+
+	scoreText string // as text, and of which score
+	scoreOf   float64
 }
 
 // newFacts sorts the results of the filters. A filter that has no result did
@@ -112,8 +117,16 @@ func (f *facts) from() []mail.Path {
 func (f *facts) subjectText() string {
 	if !f.haveSubject {
 		f.haveSubject, f.subject = true, f.tx.Subject()
+		f.subjectLow = strings.ToLower(f.subject)
 	}
 	return f.subject
+}
+
+func (f *facts) client() string {
+	if f.clientText == "" {
+		f.clientText = f.tx.Client.Addr().Unmap().String()
+	}
+	return f.clientText
 }
 
 // reported is yes if any of the symbols was reported for this recipient, and
@@ -186,5 +199,13 @@ func truth(b bool) Truth {
 
 // not turns yes into no and leaves unknown as it is.
 func (t Truth) not() Truth { return Yes - t }
+
+// scoreString is formatScore for a score that many rules show.
+func (v *view) scoreString(score float64) string {
+	if v.scoreText == "" || v.scoreOf != score {
+		v.scoreText, v.scoreOf = formatScore(score), score
+	}
+	return v.scoreText
+}
 
 func formatScore(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }

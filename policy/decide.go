@@ -306,7 +306,7 @@ func (v *view) placeholder(name string, r *rule) string {
 	case "reverse_path.domain":
 		return v.tx.ReversePath.Domain
 	case "client":
-		return v.tx.Client.Addr().Unmap().String()
+		return v.client()
 	case "helo":
 		return v.tx.Helo
 	case "score":

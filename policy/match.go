@@ -221,7 +221,7 @@ func compileClient(c *compiler, n *node, k *keyUse) *condition {
 			client := v.tx.Client.Addr().Unmap().WithZone("")
 			return truth(slices.ContainsFunc(nets, func(p netip.Prefix) bool { return p.Contains(client) }))
 		},
-		got: func(v *view) string { return v.tx.Client.Addr().Unmap().String() },
+		got: func(v *view) string { return v.client() },
 	}
 }
 

@@ -137,9 +137,9 @@ func compileSubject(c *compiler, n *node, k *keyUse) *condition {
 	return &condition{
 		stage: filters.Data, cover: coverage{words: words},
 		test: message(func(v *view) bool {
-			subject := strings.ToLower(v.subjectText())
+			v.subjectText()
 			for _, w := range words {
-				if strings.Contains(subject, w) {
+				if strings.Contains(v.subjectLow, w) {
 					return true
 				}
 			}
@@ -304,7 +304,7 @@ func compileScore(c *compiler, n *node, k *keyUse) *condition {
 			if !known {
 				return formatScore(score) + ", but " + v.brokenNames(rests) + " broke"
 			}
-			return formatScore(score)
+			return v.scoreString(score)
 		},
 	}
 }

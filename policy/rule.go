@@ -363,7 +363,9 @@ func (c *compiler) skipKey(r *rule) {
 			r.lift |= 1 << at
 		}
 	}
-	r.say = sayValues(r.say, r.liftNames)
+	for i, and := range []string{" and ", " et "} {
+		r.say[i] = strings.ReplaceAll(r.say[i], "%s", listWords(r.liftNames, and))
+	}
 }
 
 func (c *compiler) journalKey(r *rule) {

@@ -127,23 +127,36 @@ func exceptsAll(r, e []*condition) bool {
 }
 
 // A shadowIndex finds the rules that may take all that another would, without
-// comparing each with each: a rule is kept under the words of one of its
-// conditions.
+// comparing each with each: a rule is kept under the words of that one of its
+// conditions which fewest share.
 type shadowIndex struct {
 	byWord map[string][]*rule
 	other  []*rule // rules without such a condition
 }
 
 func (x *shadowIndex) add(r *rule) {
+	var best *condition
+	least := 0
 	for _, c := range r.match {
-		if len(c.cover.words) > 0 {
-			for _, w := range c.cover.words {
-				x.byWord[c.key+"\x00"+w] = append(x.byWord[c.key+"\x00"+w], r)
-			}
-			return
+		if len(c.cover.words) == 0 {
+			continue
+		}
+		size := 0
+		for _, w := range c.cover.words {
+			size = max(size, len(x.byWord[c.key+"\x00"+w]))
+		}
+		if best == nil || size < least {
+			best, least = c, size
 		}
 	}
-	x.other = append(x.other, r)
+	if best == nil {
+		x.other = append(x.other, r)
+		return
+	}
+	for _, w := range best.cover.words {
+		key := best.key + "\x00" + w
+		x.byWord[key] = append(x.byWord[key], r)
+	}
 }
 
 // candidates returns the rules that may take all that r would. What takes all
