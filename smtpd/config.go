@@ -29,7 +29,7 @@ type Config struct {
 	TrustXClient  []netip.Prefix // peers whose XCLIENT is believed
 	TrustProxy    []netip.Prefix // peers that must begin with a PROXY header
 
-	TLS        string      // "off", "optional", "required" or "implicit"; "off" if TLSConfig is nil
+	TLS        string      // "off", "optional" (default), "required" or "implicit"
 	TLSConfig  *tls.Config // with certificates: see Certificates.Config
 	RequireTLS bool        // offer REQUIRETLS inside TLS
 
@@ -140,10 +140,12 @@ func (c Config) withDefaults() *Config {
 	if c.Role == "" {
 		c.Role = mail.RoleInbound
 	}
-	if c.TLSConfig == nil {
+	// Without certificates "optional" is off; "required" and "implicit" stay as
+	// they are and let nobody in.
+	switch {
+	case c.TLSConfig == nil && (c.TLS == "" || c.TLS == "optional"):
 		c.TLS = "off"
-	}
-	if c.TLS == "" {
+	case c.TLS == "":
 		c.TLS = "optional"
 	}
 	if c.Now == nil {

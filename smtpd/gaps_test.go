@@ -329,6 +329,36 @@ func TestGoClients(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+	t.Run("go-smtp LMTP", func(t *testing.T) {
+		b := &backend{}
+		l := start(t, Config{LMTP: true}, b)
+		nc, err := net.Dial("tcp", l.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn := gosmtp.NewClientLMTP(nc)
+		defer conn.Close()
+		for _, f := range []func() error{
+			func() error { return conn.Mail("a@b.test", &gosmtp.MailOptions{Size: 10, Body: gosmtp.Body8BitMIME}) },
+			func() error { return conn.Rcpt("v@victim.test", nil) },
+			func() error { return conn.Rcpt("w@victim.test", nil) },
+		} {
+			if err := f(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w, err := conn.Data()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(w, text)
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if m := b.messages(); len(m) != 1 || m[0].text != text {
+			t.Errorf("%+v", m)
+		}
+	})
 	got := g.messages()
 	if len(got) != 4 {
 		t.Fatalf("%d messages", len(got))

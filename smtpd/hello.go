@@ -170,7 +170,7 @@ func (s *session) extensions() {
 }
 
 func (s *session) offersTLS() bool {
-	return s.facts.TLS.Version == "" && (s.set.TLS == "optional" || s.set.TLS == "required")
+	return s.facts.TLS.Version == "" && s.set.TLSConfig != nil && (s.set.TLS == "optional" || s.set.TLS == "required")
 }
 
 // offersAuth: RFC 4954 section 4 and RFC 8314: passwords travel inside TLS only.

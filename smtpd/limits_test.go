@@ -529,3 +529,34 @@ func TestClientCertificate(t *testing.T) {
 		}
 	}
 }
+
+// TestNoCertificate: a listener that must have TLS and has none lets nobody in.
+func TestNoCertificate(t *testing.T) {
+	conf := setUp(t, Config{TLS: "required"})
+	conf.TLSConfig = nil
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := NewServer(conf, &backend{})
+	go s.Serve(l)
+	g := &gateway{Server: s, addr: l.Addr().String()}
+	c := g.hello(t)
+	c.cmd("530", "MAIL FROM:<a@b.test>")
+	c.cmd("503", "STARTTLS")
+	conf.TLS = "implicit"
+	s.Reconfigure(conf)
+	d := g.dial(t)
+	d.send("EHLO c\r\n")
+	if rest, _ := io.ReadAll(d.r); strings.Contains(string(rest), "220") {
+		t.Errorf("in clear: %q", rest)
+	}
+	d.Close()
+	c.Close()
+	if err := s.Shutdown(context.Background()); err != nil {
+		t.Error(err)
+	}
+	if c := (Config{TLS: "optional"}).withDefaults(); c.TLS != "off" {
+		t.Errorf("optional without certificates is %q", c.TLS)
+	}
+}

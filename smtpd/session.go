@@ -166,14 +166,25 @@ func (s *session) reply(code int, enhanced smtp.EnhancedCode, text string) {
 	s.answer(mail.Reply{Code: code, Enhanced: enhanced, Text: text})
 }
 
-// answer says a reply, counts it and ends a session that earned too many
-// refusals.
+// answer says a reply and draws its consequences.
 func (s *session) answer(r mail.Reply) {
-	if r.Code < 200 || r.Code > 599 {
-		r = mail.ReplyTryAgain
-	}
+	r = valid(r)
 	s.say(r)
 	s.set.Hooks.reply(r.Code)
+	s.judge(r)
+}
+
+// valid returns r, or a temporary failure if r is no reply.
+func valid(r mail.Reply) mail.Reply {
+	if r.Code < 200 || r.Code > 599 {
+		return mail.ReplyTryAgain
+	}
+	return r
+}
+
+// judge ends a session whose last reply says so, or that has earned too many
+// refusals.
+func (s *session) judge(r mail.Reply) {
 	switch {
 	case r.Code == 421:
 		s.over = true

@@ -1,0 +1,142 @@
+package smtpd
+
+import (
+	"bytes"
+
+	"github.com/emersion/go-smtp"
+
+	"postern/mail"
+)
+
+// Replies to DATA.
+var (
+	replyGo      = mail.Reply{Code: 354, Text: "send the message; end with CRLF.CRLF"}
+	replyNoRcpts = mail.Reply{Code: 554, Enhanced: smtp.EnhancedCode{5, 5, 1}, Text: "no valid recipients"}
+)
+
+// data answers DATA (RFC 5321 section 4.1.1.4).
+func (s *session) data(arg string) {
+	switch {
+	case arg != "":
+		s.answer(replyNoArgument)
+		return
+	case s.tx == nil || s.chunks != nil:
+		s.answer(replySequence)
+		return
+	case len(s.tx.Recipients) == 0:
+		s.answer(replyNoRcpts)
+		return
+	}
+	s.answer(replyGo)
+	c := s.newContent()
+	defer c.discard()
+	d := dots{start: true}
+	for {
+		n, end := d.next(s.wire.pending(), c)
+		s.wire.consume(n)
+		if end {
+			break
+		}
+		if err := s.wire.fill(c.until(&s.set.Limits), false); err != nil {
+			s.cut(err)
+			return
+		}
+	}
+	s.complete(c)
+}
+
+// dots takes the dots off that DATA adds to content, and finds its end (RFC 5321
+// section 4.5.2).
+type dots struct {
+	start bool // at the start of a line: at the beginning, or after CR LF
+}
+
+// next passes on as much of p as is certain. It returns how much of p it has
+// used, and whether the content has ended. Only CR LF . CR LF ends it.
+func (d *dots) next(p []byte, c *content) (used int, end bool) {
+	from, i := 0, 0 // p[from:i] is to be passed on
+	for {
+		if d.start && i < len(p) && p[i] == '.' {
+			switch rest := p[i:]; {
+			case len(rest) == 1 || rest[1] == '\r' && len(rest) == 2:
+				c.Write(p[from:i])
+				return i, false
+			case rest[1] == '\r' && rest[2] == '\n':
+				c.Write(p[from:i])
+				return i + 3, true
+			}
+			c.Write(p[from:i])
+			i++
+			from = i
+			d.start = false
+		}
+		j := bytes.IndexByte(p[i:], '\n')
+		if j < 0 {
+			break
+		}
+		d.start = i+j > 0 && p[i+j-1] == '\r'
+		i += j + 1
+	}
+	// A CR at the end waits for the octet after it, so that a CR LF is never
+	// parted.
+	n := len(p)
+	if n > i {
+		if p[n-1] == '\r' {
+			n--
+		}
+		if n > i {
+			d.start = false
+		}
+	}
+	c.Write(p[from:n])
+	return n, false
+}
+
+// complete ends the transaction with the content that was received whole.
+func (s *session) complete(c *content) {
+	c.finish()
+	s.messages++
+	if r := c.verdict(); r.Code != 0 {
+		rcpts := len(s.tx.Recipients)
+		s.abort()
+		s.set.Hooks.message(c.size, false)
+		s.answerAll([]mail.Reply{r}, rcpts)
+		// Where a bare CR or LF slipped through, so may have an end of data:
+		// what was sent behind it is not run.
+		if (r == replyBare || r == replyNUL) && s.wire.ahead() {
+			s.over = true
+		}
+		return
+	}
+	tx, body := s.tx, c.body
+	s.tx, c.body = nil, nil
+	replies := s.srv.backend.Data(s.srv.ctx, tx, body)
+	s.unforward()
+	s.set.Hooks.message(c.size, len(replies) > 0 && replies[0].OK())
+	s.answerAll(replies, len(tx.Recipients))
+}
+
+// answerAll says the reply to a message; in LMTP one for each recipient (RFC
+// 2033 section 4.2). What the backend left out is a temporary failure.
+func (s *session) answerAll(rs []mail.Reply, recipients int) {
+	n := 1
+	if s.set.LMTP {
+		n = recipients
+	}
+	worst := mail.Reply{}
+	for i := range n {
+		r := mail.ReplyTryAgain
+		switch {
+		case i < len(rs):
+			r = valid(rs[i])
+		case len(rs) == 1 && !rs[0].OK():
+			r = rs[0] // the whole message was refused
+		}
+		s.say(r)
+		s.set.Hooks.reply(r.Code)
+		if r.Code > worst.Code || r.Code == 421 {
+			worst = r
+		}
+	}
+	s.judge(worst)
+}
