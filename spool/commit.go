@@ -16,8 +16,8 @@ import (
 
 // A Content is what Commit writes. *mail.Message and *Buffer are contents.
 //
-// A Content may also have the methods Bytes() ([]byte, bool), for one that lies
-// in memory, and ReaderAt() io.ReaderAt. If that ReaderAt is a Buffer whose
+// A Content may also have the methods Bytes() ([]byte, bool) or Slices()
+// ([][]byte, bool), for one that lies in memory, and ReaderAt() io.ReaderAt. If that ReaderAt is a Buffer whose
 // content lies in a file, or a Slicer that is made of pieces of one, the file
 // becomes part of the spool and nothing of it is copied.
 type Content interface {
@@ -25,10 +25,10 @@ type Content interface {
 	Reader() io.Reader
 }
 
-// A Slicer is a reader over pieces. Slices calls f for each: b is the piece,
+// A Slicer is a reader over pieces. Pieces calls f for each: b is the piece,
 // or, if it is nil, the n bytes of r from off on.
 type Slicer interface {
-	Slices(f func(b []byte, r io.ReaderAt, off, n int64))
+	Pieces(f func(b []byte, r io.ReaderAt, off, n int64))
 }
 
 // A Draft is one copy to be committed. Drafts whose Content is the same value
@@ -213,6 +213,16 @@ func (p *plan) slice(c Content, l *layout, bodies *[]*body) error {
 			return p.inlinePiece(b, l)
 		}
 	}
+	if m, ok := c.(interface{ Slices() ([][]byte, bool) }); ok {
+		if all, ok := m.Slices(); ok {
+			for _, b := range all {
+				if err := p.inlinePiece(b, l); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}
 	ra, ok := c.(interface{ ReaderAt() io.ReaderAt })
 	if !ok {
 		return p.readPiece(c.Reader(), c.Size(), l)
@@ -222,7 +232,7 @@ func (p *plan) slice(c Content, l *layout, bodies *[]*body) error {
 		return p.bufferPiece(r, 0, c.Size(), l, bodies)
 	case Slicer:
 		var err error
-		r.Slices(func(b []byte, r io.ReaderAt, off, n int64) {
+		r.Pieces(func(b []byte, r io.ReaderAt, off, n int64) {
 			if err != nil {
 				return
 			}

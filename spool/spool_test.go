@@ -228,7 +228,7 @@ func (s *spliced) ReadAt([]byte, int64) (int, error) {
 	return 0, errors.New("a spliced content is not to be read whole")
 }
 func (s *spliced) Reader() io.Reader { return io.NewSectionReader(s, 0, s.Size()) }
-func (s *spliced) Slices(f func(b []byte, r io.ReaderAt, off, n int64)) {
+func (s *spliced) Pieces(f func(b []byte, r io.ReaderAt, off, n int64)) {
 	f([]byte(s.head), nil, 0, 0)
 	f(nil, s.b.ReaderAt(), s.off, s.b.Size()-s.off)
 }
