@@ -195,8 +195,10 @@ func (s *addressScan) emit() {
 		}
 		return
 	}
-	whole := strings.Join(s.words, "")
-	p, ok := loosePath(whole)
+	p, ok := Path{}, false
+	if joined(s.words) {
+		p, ok = loosePath(strings.Join(s.words, ""))
+	}
 	if !ok && len(s.words) > 1 { // words before an address without brackets
 		last := s.words[len(s.words)-1]
 		if p, ok = loosePath(last); ok {
@@ -210,6 +212,18 @@ func (s *addressScan) emit() {
 		return
 	}
 	s.list = append(s.list, Address{Name: DecodeHeader(s.comment), Path: p})
+}
+
+// joined reports whether words are one address with blanks in it, such as
+// "a @ b . c".
+func joined(words []string) bool {
+	for i := 1; i < len(words); i++ {
+		before, after := words[i-1][len(words[i-1])-1], words[i][0]
+		if before != '@' && before != '.' && after != '@' && after != '.' {
+			return false
+		}
+	}
+	return true
 }
 
 // displayName joins and decodes the words of a name.

@@ -157,7 +157,7 @@ func quotedValue(v string) (values []string, rest string) {
 		whole := v[1:]
 		part, rest, _ := strings.Cut(whole, ";")
 		word, _, _ := strings.Cut(part, " ")
-		return appendNew([]string{strings.TrimSpace(whole)}, strings.TrimSpace(part), strings.TrimSpace(word), unescape(whole)), rest
+		return appendNew([]string{strings.TrimSpace(whole)}, strings.TrimSpace(part), strings.TrimSpace(word), unescape(whole), strings.TrimSpace(`"`+whole)), rest
 	}
 	inner := v[1:i]
 	rest = v[i+1:]
