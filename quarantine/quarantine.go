@@ -18,7 +18,8 @@
 //	Delete erased the key     a row without a body, a blob      Sweep removes the blob
 //	Sweep removed the row     a blob without a row              Sweep removes the blob
 //
-// Nothing is removed by age while the clock cannot be trusted: see store.Steady.
+// If the index was lost, bodies without a row are kept, so that a backup of it can
+// be restored. Nothing is removed by age while the clock cannot be trusted: see store.Steady.
 //
 // # Diagnostics
 //
@@ -162,6 +163,7 @@ type Quarantine struct {
 	key      *keyring
 	settings atomic.Pointer[Settings]
 	used     atomic.Int64 // bytes of stored bodies
+	lost     bool         // the index was made anew: see indexLost
 
 	mu      sync.Mutex
 	pending map[string]bool // being held: not orphans
@@ -197,8 +199,39 @@ func Open(ctx context.Context, o Options) (*Quarantine, error) {
 	if q.key, err = loadKey(o.Key, random); err != nil {
 		return nil, fmt.Errorf("open quarantine: %w", err)
 	}
+	if q.lost, err = indexLost(ctx, o); err != nil {
+		return nil, fmt.Errorf("open quarantine: %w", err)
+	}
+	if q.lost {
+		o.Log.Error("the quarantine's index is new but there are bodies: restore the database from a backup; until then they are kept")
+	}
 	return q, nil
 }
+
+// indexSetting notes that the index is the one of these bodies.
+const indexSetting = "quarantine.index"
+
+// indexLost reports whether the index was made anew over bodies that are there
+// already. Then a body without a row is no orphan but what a backup of the index
+// would lead to again.
+func indexLost(ctx context.Context, o Options) (bool, error) {
+	note, err := o.Records.Setting(ctx, indexSetting)
+	if err != nil || note != "" {
+		return note == "lost", err
+	}
+	note = "whole"
+	err = o.Blobs.List(ctx, func(store.Blob) error {
+		note = "lost"
+		return errStop
+	})
+	if err != nil && !errors.Is(err, errStop) {
+		return false, err
+	}
+	return note == "lost", o.Records.Set(ctx, indexSetting, note)
+}
+
+// errStop ends a listing early.
+var errStop = errors.New("stop")
 
 // Configure changes the settings, as a reload does.
 func (q *Quarantine) Configure(s Settings) { q.settings.Store(&s) }

@@ -327,6 +327,30 @@ func TestCrashWhileDeleting(t *testing.T) {
 	}
 }
 
+// A database that was lost does not take the bodies with it.
+func TestIndexLost(t *testing.T) {
+	b := newBench(t, Settings{})
+	b.hold(t, 1)
+	fresh, err := sqlite.Open(ctx, filepath.Join(b.root, "fresh.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fresh.Close()
+	b.options.Records = fresh
+	for range 3 {
+		b.reopen(t)
+		b.pass(2 * time.Hour)
+		if r, err := b.Sweep(ctx); err != nil || r.Orphans != 0 || b.bodies(t) != 1 {
+			t.Errorf("%+v, %v", r, err)
+		}
+	}
+	b.options.Records = b.records // the backup
+	b.reopen(t)
+	if items, err := b.Search(ctx, Query{}); err != nil || len(items) != 1 || !items[0].Body {
+		t.Error(err)
+	}
+}
+
 func TestTampering(t *testing.T) {
 	b := newBench(t, Settings{})
 	it := sample(1)

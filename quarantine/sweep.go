@@ -115,6 +115,9 @@ func (q *Quarantine) expire(ctx context.Context, now time.Time) (int, error) {
 // orphans removes blobs without a row: what a Hold left that was interrupted, or
 // a removal.
 func (q *Quarantine) orphans(ctx context.Context, now time.Time) (int, error) {
+	if q.lost {
+		return 0, nil
+	}
 	n := 0
 	err := q.o.Blobs.List(ctx, func(b store.Blob) error {
 		q.mu.Lock()
