@@ -162,7 +162,7 @@ action = "accept"
 func TestAcceptNeverLiftsMalware(t *testing.T) {
 	p := load(t, decideRules)
 	tx := mailTo("From: monitor@example.org", "bob@example.org")
-	tx.Client, tx.Direction = tx.Client, mail.Outbound
+	tx.Direction = mail.Outbound
 	tx.Client = mustAddrPort("10.0.5.20:1")
 	for symbols, want := range map[string]string{
 		"SPAMMY LISTED KIND_MACRO": "relay accept-monitor",

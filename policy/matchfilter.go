@@ -67,7 +67,10 @@ func boolPhrase(say [2]string, want bool) [2]string {
 		words = [2]string{"yes", "oui"}
 	}
 	for i, not := range []string{"not ", "pas "} {
+		short, ends := strings.CutSuffix(say[i], ": %s")
 		switch {
+		case ends && want: // "with a virus: %s" needs no "yes"
+			say[i] = strings.TrimSpace(short)
 		case strings.Contains(say[i], "%s"):
 			say[i] = strings.ReplaceAll(say[i], "%s", words[i])
 		case !want:

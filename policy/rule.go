@@ -292,6 +292,10 @@ func (c *compiler) rewriteAction(r *rule, t *ruleTable, action string, settings 
 	if err != nil {
 		key = fmt.Appendf(nil, "%#v", settings)
 	}
+	marks := slices.ContainsFunc(r.match, func(c *condition) bool { return len(c.marks) > 0 })
+	if ref.doc.KeepsOriginal && !marks && !c.log.failed() {
+		c.log.value(t.Action, "the action %q works on the parts that the match marks, and this match marks none: name an attachment or a symbol", action)
+	}
 	r.verb, r.say = verbRewrite, ref.doc.Say
 	r.action = Action{Name: action, Filter: ref.filter, With: settings, Rule: r.name, key: action + "\x00" + string(key)}
 }

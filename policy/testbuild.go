@@ -14,7 +14,7 @@ import (
 	"postern/mail"
 )
 
-// Transaction makes the transaction that the test describes: real bytes, as
+// transaction makes the transaction that the test describes: real bytes, as
 // they would come from a client.
 func (p *Policy) transaction(t *Test) *mail.Transaction {
 	m := &t.Mail
@@ -52,7 +52,7 @@ func (p *Policy) transaction(t *Test) *mail.Transaction {
 	for _, a := range to {
 		tx.Recipients = append(tx.Recipients, mail.Recipient{Path: path0(a)})
 	}
-	tx.Message = mail.ParseBytes(m.bytes(from, to, tx.At), mail.Options{Limits: mail.DefaultLimits()})
+	tx.Message = mail.ParseBytes(m.bytes(from, to, tx.At), p.chain.ParseOptions())
 	return tx
 }
 

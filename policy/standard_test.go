@@ -1,0 +1,69 @@
+package policy_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"postern/filters/standard"
+	"postern/policy"
+)
+
+func standardOptions() policy.LoadOptions {
+	return policy.LoadOptions{
+		Filters:  standard.Filters,
+		Hostname: "mx1.example.org",
+		ReadFile: func(name string) ([]byte, error) {
+			if filepath.Ext(name) == ".txt" {
+				return []byte("news@letter.example\n"), nil
+			}
+			return nil, errors.New("no such file")
+		},
+		Getenv: func(string) string { return "secret" },
+	}
+}
+
+// TestShipped: the shipped rules fit the filters that are built in, all of
+// them.
+func TestShipped(t *testing.T) {
+	p, err := policy.Load("p.toml", []byte(policy.Init("example.org", "10.0.5.10:25", false)), standardOptions())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Rules() != 7 {
+		t.Errorf("%d shipped rules, want 7", p.Rules())
+	}
+	for _, s := range p.Sentences("en") {
+		t.Log(s.Text)
+	}
+}
+
+func TestInitWithStandardFilters(t *testing.T) {
+	for _, full := range []bool{false, true} {
+		p, err := policy.Load("p.toml", []byte(policy.Init("example.org", "10.0.5.10:25", full)), standardOptions())
+		if err != nil {
+			t.Fatalf("full %v:\n%v", full, err)
+		}
+		if p.Mode != policy.Watch || p.Rules() != 7 || p.Shipped == full {
+			t.Errorf("full %v: mode %s, %d rules, shipped %v", full, p.Mode, p.Rules(), p.Shipped)
+		}
+	}
+}
+
+// TestRepositoryPolicies loads every policy that the repository carries.
+func TestRepositoryPolicies(t *testing.T) {
+	files, err := filepath.Glob("../testdata/*/*.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := policy.Load(file, text, standardOptions()); err != nil {
+			t.Errorf("%s:\n%v", file, err)
+		}
+	}
+}
