@@ -108,6 +108,29 @@ func dialogOctets(t testing.TB, file string) []byte {
 	return b.Bytes()
 }
 
+func TestFields(t *testing.T) {
+	for in, want := range map[string]string{"a+2Bb": "a+b", "": "", "+41": "A"} {
+		if got, err := decodeXtext(in); err != nil || got != want {
+			t.Errorf("xtext %q: %q, %v", in, got, err)
+		}
+	}
+	for _, bad := range []string{"+", "+4", "+GG", "a=b", "a b", "\x7f", "\xe9"} {
+		if got, err := decodeXtext(bad); err == nil {
+			t.Errorf("xtext %q: %q", bad, got)
+		}
+	}
+	for in, want := range map[string]string{`a\x{E9}b`: "aéb", "é": "é", `\x{1F600}`: "😀"} {
+		if got, err := decodeUnitext(in, true); err != nil || got != want {
+			t.Errorf("unitext %q: %q, %v", in, got, err)
+		}
+	}
+	for _, bad := range []string{`\x{}`, `\x{110000}`, `\x{41`, `\y`, "a b", "é"} {
+		if got, err := decodeUnitext(bad, false); err == nil {
+			t.Errorf("unitext %q: %q", bad, got)
+		}
+	}
+}
+
 // FuzzParameters: what is parsed holds what the rest of the program relies on.
 func FuzzParameters(f *testing.F) {
 	for _, s := range []string{"FROM:<a@b.test> SIZE=10 BODY=8BITMIME", `FROM:<"a>b\""@c.test> RET=FULL ENVID=a+2Bb`, "FROM:<> AUTH=<>", "TO:<a@b> NOTIFY=NEVER ORCPT=utf-8;a\\x{E9}"} {

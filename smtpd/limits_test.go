@@ -560,3 +560,18 @@ func TestNoCertificate(t *testing.T) {
 		t.Errorf("optional without certificates is %q", c.TLS)
 	}
 }
+
+// TestNoDelay: a reply is not held back for the acknowledgement of the last.
+func TestNoDelay(t *testing.T) {
+	g := start(t, Config{}, &backend{})
+	g.hello(t)
+	g.Server.mu.Lock()
+	defer g.Server.mu.Unlock()
+	for ss := range g.Server.sessions {
+		v := 0
+		err := ss.wire.raw.Control(func(fd uintptr) { v, _ = syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_NODELAY) })
+		if err != nil || v == 0 {
+			t.Errorf("TCP_NODELAY is %d, %v", v, err)
+		}
+	}
+}

@@ -206,7 +206,7 @@ func (s *session) last(r mail.Reply) {
 func (s *session) say(r mail.Reply) {
 	status := ""
 	if c := r.Code / 100; (c == 2 || c == 4 || c == 5) && r.Enhanced != smtp.NoEnhancedCode {
-		status = r.Status() + " "
+		status = statusText(r)
 	}
 	text := r.Text
 	for {
@@ -217,6 +217,16 @@ func (s *session) say(r mail.Reply) {
 		}
 		text = rest
 	}
+}
+
+// statusText returns the enhanced status code as it stands before the text. The
+// common ones, whose numbers have one digit, are made without formatting.
+func statusText(r mail.Reply) string {
+	e := r.Enhanced
+	if e[0] < 2 || e[0] > 9 || uint(e[1]) > 9 || uint(e[2]) > 9 {
+		return r.Status() + " "
+	}
+	return string([]byte{byte('0' + e[0]), '.', byte('0' + e[1]), '.', byte('0' + e[2]), ' '})
 }
 
 // printable makes any text fit for a reply line: RFC 5321 section 4.2 has ASCII

@@ -441,6 +441,9 @@ func TestIdentifiers(t *testing.T) {
 	if c := newID(now, bytes.NewReader(nil)); len(c) != 18 {
 		t.Errorf("without randomness: %q", c)
 	}
+	if c := NewID(); len(c) != 18 {
+		t.Errorf("%q", c)
+	}
 	seen := map[string]bool{}
 	c := (Config{}).withDefaults()
 	for range 10000 {
@@ -477,4 +480,20 @@ func (sink) Data(_ context.Context, tx *mail.Transaction, b *spool.Buffer) []mai
 		rs[i] = mail.ReplyOK
 	}
 	return rs
+}
+
+// closedDoor is a Backend that lets nobody in.
+type closedDoor struct{ zeroBackend }
+
+func (closedDoor) Connect(context.Context, *mail.Session) mail.Reply {
+	return mail.Reply{Code: 554, Enhanced: [3]int{5, 7, 1}, Text: "blocked"}
+}
+
+func TestConnectRefused(t *testing.T) {
+	c := startWith(t, Config{}, closedDoor{}).dial(t)
+	c.expect("554 5.7.1 blocked")
+	c.closed()
+	d := startWith(t, Config{TLS: "implicit"}, closedDoor{}).dial(t)
+	d.upgrade()
+	d.expect("554 5.7.1 blocked")
 }

@@ -60,6 +60,7 @@ type wire struct {
 	conn net.Conn // base, or TLS over it
 	raw  syscall.RawConn
 	try  func(fd uintptr) bool // w.readRaw, made once
+	peek func(fd uintptr)      // w.peekRaw, made once
 
 	pools *pools
 	bufs  *buffers
@@ -70,7 +71,7 @@ type wire struct {
 
 	idle     bool // the read under way waits for a new command
 	midway   bool // inside content: a shutdown waits for its end
-	n        int  // result of readRaw
+	n        int  // result of readRaw and peekRaw
 	err      error
 	one      [1]byte
 	draining *atomic.Bool
@@ -82,7 +83,7 @@ func newWire(c net.Conn, p *pools, draining *atomic.Bool, write time.Duration) *
 	w := &wire{base: c, conn: c, pools: p, draining: draining, write: write}
 	if t, ok := c.(*net.TCPConn); ok {
 		if raw, err := t.SyscallConn(); err == nil {
-			w.raw, w.try = raw, w.readRaw
+			w.raw, w.try, w.peek = raw, w.readRaw, w.peekRaw
 		}
 	}
 	return w
@@ -91,7 +92,7 @@ func newWire(c net.Conn, p *pools, draining *atomic.Bool, write time.Duration) *
 // upgrade goes on over another connection, such as TLS. Nothing that was read
 // before may remain.
 func (w *wire) upgrade(c net.Conn) {
-	w.conn, w.raw, w.try = c, nil, nil
+	w.conn, w.raw = c, nil
 	w.r, w.w = 0, 0
 }
 
@@ -101,11 +102,13 @@ func (w *wire) ahead() bool {
 	if w.r < w.w || w.raw == nil {
 		return w.r < w.w
 	}
-	n := 0
-	_ = w.raw.Control(func(fd uintptr) {
-		n, _, _ = syscall.Recvfrom(int(fd), w.one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-	})
-	return n > 0
+	w.n = 0
+	return w.raw.Control(w.peek) == nil && w.n > 0
+}
+
+// peekRaw looks whether the socket has something to read.
+func (w *wire) peekRaw(fd uintptr) {
+	w.n, _, _ = syscall.Recvfrom(int(fd), w.one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 }
 
 // buffered returns how many octets have been read and not consumed.
