@@ -9,6 +9,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/emersion/go-smtp"
@@ -149,7 +150,7 @@ func BenchmarkStuff(b *testing.B) {
 	m := &Mail{Bytes: [][]byte{content}, Size: int64(len(content))}
 	b.Run("relay", func(b *testing.B) {
 		b.SetBytes(int64(len(content)))
-		c := &conn{Conn: &countingConn{}, o: &Options{BlockTimeout: 1}, ctx: context.Background(), r: newReplyReader(nil)}
+		c := &conn{Conn: &countingConn{}, o: &Options{BlockTimeout: 1}, ctx: context.Background(), ended: new(atomic.Bool), r: newReplyReader(nil)}
 		for b.Loop() {
 			w := newContentWriter(c, true)
 			if err := w.content(m); err != nil {

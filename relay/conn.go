@@ -8,6 +8,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -22,7 +23,9 @@ type conn struct {
 	net.Conn // TLS once it is up
 	o        *Options
 	r        replyReader
-	raw      syscall.RawConn // to look at the socket; nil if there is none
+	ended    *atomic.Bool    // the client is closed
+	raw      net.Conn        // under TLS
+	socket   syscall.RawConn // to look at; nil if there is none
 	peek     func(fd uintptr)
 	alive    bool // peek's result
 	ctx      context.Context
@@ -36,6 +39,7 @@ type conn struct {
 	born     time.Time
 	idle     time.Time // since when it lies in the pool
 	out      []byte    // commands
+	ends     []int     // where in out each command ends
 }
 
 // A failure is why something could not be done: what to tell, and the cause.
@@ -90,13 +94,19 @@ func (c *Client) setUp(ctx context.Context, hop *Hop, t target, key poolKey, noT
 	}
 	c.stats.dialed.Add(1)
 	cn := &conn{
-		Conn: nc, o: &c.o, ctx: ctx, key: key, label: t.label(), tls: "none", born: c.o.Now(),
+		Conn: nc, raw: nc, o: &c.o, ctx: ctx, ended: &c.pools.ended, key: key, label: t.label(), tls: "none", born: c.o.Now(),
 		r: newReplyReader(nc), verified: t.network == "unix",
 	}
 	cn.watch(nc)
 	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(past) })
 	_ = nc.SetDeadline(time.Now().Add(c.o.SetupTimeout))
-	f := cn.greet(hop)
+	var f *failure
+	if !c.pools.watch(nc) {
+		f = &failure{replyDown, errClosed}
+	}
+	if f == nil {
+		f = cn.greet(hop)
+	}
 	if f == nil && noTLS != "" {
 		cn.tls = noTLS
 	} else if f == nil {
@@ -109,6 +119,7 @@ func (c *Client) setUp(ctx context.Context, hop *Hop, t target, key poolKey, noT
 		f = &failure{replyLost, context.Cause(ctx)}
 	}
 	if f != nil {
+		c.pools.forget(nc)
 		_ = nc.Close()
 		return nil, f
 	}
@@ -208,14 +219,21 @@ func (c *conn) secure() bool {
 // if the context ended, it is over already.
 func (c *conn) writeDeadline(d time.Duration) {
 	_ = c.SetWriteDeadline(time.Now().Add(d))
-	if c.ctx.Err() != nil {
-		_ = c.SetDeadline(past)
-	}
+	c.enforceEnd()
 }
 
 func (c *conn) readDeadline(d time.Duration) {
 	_ = c.SetReadDeadline(time.Now().Add(d))
-	if c.ctx.Err() != nil {
+	c.enforceEnd()
+}
+
+// interrupt ends what the connection is waiting for.
+func (c *conn) interrupt() { _ = c.raw.SetDeadline(past) }
+
+// enforceEnd lets a deadline be over if the context or the client ended: what
+// set such a deadline may have done so before another one was set.
+func (c *conn) enforceEnd() {
+	if c.ctx.Err() != nil || c.ended.Load() {
 		_ = c.SetDeadline(past)
 	}
 }
@@ -294,7 +312,7 @@ func (c *conn) watch(nc net.Conn) {
 	if err != nil {
 		return
 	}
-	c.raw = raw
+	c.socket = raw
 	c.peek = func(fd uintptr) {
 		var b [1]byte
 		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
@@ -308,11 +326,11 @@ func (c *conn) quiet() bool {
 	if c.r.Buffered() > 0 {
 		return false
 	}
-	if c.raw == nil {
+	if c.socket == nil {
 		return true
 	}
 	c.alive = false
-	if err := c.raw.Control(c.peek); err != nil {
+	if err := c.socket.Control(c.peek); err != nil {
 		return false
 	}
 	return c.alive

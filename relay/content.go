@@ -212,17 +212,20 @@ func (w *contentWriter) flush() error {
 	return nil
 }
 
+// endOfContent ends the last line and the content (RFC 5321 section 4.1.1.4).
+var endOfContent = []byte("\r\n.\r\n")
+
 // end sends the rest of the content, and with DATA the dot that ends it. t.endSent
 // is set just before: from then on the message may be accepted. early says that
 // the next hop has no reason to have said anything yet.
 func (w *contentWriter) end(endSent *bool, early bool) error {
 	if w.stuff {
-		end := "\r\n.\r\n"
-		// RFC 5321 section 4.1.1.4: the CRLF before the dot is the content's own.
+		end := endOfContent
+		// The CRLF before the dot is the content's own, if it ends with one.
 		if w.prev == [2]byte{'\r', '\n'} {
 			end = end[2:]
 		}
-		if err := w.add([]byte(end)); err != nil {
+		if err := w.add(end); err != nil {
 			return err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -113,7 +114,7 @@ func TestBoundaries(t *testing.T) {
 func TestHostileContentIsSentInFewWrites(t *testing.T) {
 	content := bytes.Repeat([]byte(".\r\n"), 400_000)
 	counting := &countingConn{}
-	w := newContentWriter(&conn{Conn: counting, o: &Options{BlockTimeout: time.Minute}, ctx: context.Background(), r: newReplyReader(nil)}, true)
+	w := newContentWriter(&conn{Conn: counting, o: &Options{BlockTimeout: time.Minute}, ctx: context.Background(), ended: new(atomic.Bool), r: newReplyReader(nil)}, true)
 	if err := w.content(&Mail{Bytes: [][]byte{content}, Size: int64(len(content))}); err != nil {
 		t.Fatal(err)
 	}
@@ -238,7 +239,7 @@ func FuzzContent(f *testing.F) {
 	f.Add([]byte(".\r\n..\r\n"), uint8(1))
 	f.Fuzz(func(t *testing.T, content []byte, cut uint8) {
 		var sent bytes.Buffer
-		w := newContentWriter(&conn{Conn: &bufferConn{b: &sent}, o: &Options{BlockTimeout: time.Minute}, ctx: context.Background(), r: newReplyReader(nil)}, true)
+		w := newContentWriter(&conn{Conn: &bufferConn{b: &sent}, o: &Options{BlockTimeout: time.Minute}, ctx: context.Background(), ended: new(atomic.Bool), r: newReplyReader(nil)}, true)
 		defer w.free()
 		k := min(int(cut), len(content))
 		m := &Mail{Bytes: [][]byte{content[:k], content[k:]}, Size: int64(len(content))}

@@ -49,18 +49,10 @@ const routesAtOnce = 8
 
 // run follows the routes of all recipients.
 func (d *delivery) run(ctx context.Context) []Outcome {
-	ctx, cancel := d.untilClose(ctx)
-	defer cancel()
-	routes := d.routes(d.sayable())
-	if len(routes) == 1 {
+	if routes := d.routes(d.sayable()); len(routes) == 1 {
 		d.follow(ctx, routes[0])
 	} else {
-		var group errgroup.Group
-		group.SetLimit(routesAtOnce)
-		for _, r := range routes {
-			group.Go(func() error { d.follow(ctx, r); return nil })
-		}
-		_ = group.Wait() // there are only nil errors
+		d.followAll(ctx, routes)
 	}
 	for i := range d.out {
 		d.finish(i)
@@ -68,14 +60,29 @@ func (d *delivery) run(ctx context.Context) []Outcome {
 	return d.out
 }
 
-// untilClose returns a context that also ends when the client is closed.
-func (c *Client) untilClose(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(c.closing, func() { cancel(errClosed) })
-	return ctx, func() { stop(); cancel(nil) }
+// followAll follows several routes side by side. Each has its own recipients.
+func (d *delivery) followAll(ctx context.Context, routes []route) {
+	var group errgroup.Group
+	group.SetLimit(routesAtOnce)
+	for _, r := range routes {
+		group.Go(func() error { d.follow(ctx, r); return nil })
+	}
+	_ = group.Wait() // there are only nil errors
 }
 
+// errClosed says that the client was closed.
 var errClosed = errors.New("relay client is closed")
+
+// over returns why a delivery is to end, or nil.
+func (c *Client) over(ctx context.Context) error {
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case c.pools.ended.Load():
+		return errClosed
+	}
+	return nil
+}
 
 // effectiveTLS returns the mode in force: the hop's, tightened by the demands.
 func effectiveTLS(hop *Hop, m *Mail) string {
@@ -196,8 +203,8 @@ func (d *delivery) unplaced(to []int, f *failure) []int {
 // next address may be tried.
 func (d *delivery) try(ctx context.Context, t target, to []int) (left []int) {
 	for len(to) > 0 {
-		if ctx.Err() != nil {
-			d.learnAll(to, result{rank: down, reply: replyLost, err: context.Cause(ctx)})
+		if err := d.over(ctx); err != nil {
+			d.learnAll(to, result{rank: down, reply: replyLost, err: err})
 			return nil
 		}
 		cn, f := d.connection(ctx, t, false)
@@ -278,8 +285,8 @@ func (d *delivery) connection(ctx context.Context, t target, fresh bool) (*conn,
 		d.paths.up(d.pathKey(t))
 		return cn, nil
 	}
-	d.pools.drop(key)
-	if ctx.Err() != nil || errors.Is(f.cause, errNoSTARTTLS) {
+	d.pools.drop(key, nil)
+	if d.over(ctx) != nil || errors.Is(f.cause, errNoSTARTTLS) {
 		d.paths.leave(d.pathKey(t)) // says nothing about the address
 	} else {
 		d.paths.down(d.pathKey(t), began, d.o.Now(), f.cause)
@@ -308,7 +315,7 @@ func (d *delivery) transact(ctx context.Context, t target, cn *conn, to []int) (
 			return tx.results, nil
 		}
 		_ = cn.Close()
-		d.pools.drop(cn.key)
+		d.pools.drop(cn.key, cn.raw)
 		if !stale {
 			return tx.results, nil
 		}

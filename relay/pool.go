@@ -3,8 +3,10 @@ package relay
 import (
 	"context"
 	"crypto/tls"
+	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -28,7 +30,9 @@ type pools struct {
 	m        map[poolKey]*pool
 	idleTime time.Duration
 	reaper   *time.Timer // runs while there are idle connections
-	closed   bool
+	busy     map[net.Conn]struct{}
+	ended    atomic.Bool   // set while mu is held
+	end      chan struct{} // closed then
 
 	sessionsMu sync.Mutex
 	sessionsOf map[poolKey]tls.ClientSessionCache
@@ -48,6 +52,23 @@ const maxAge = 5 * time.Minute
 func (ps *pools) init(idleTime time.Duration) {
 	ps.m, ps.idleTime = map[poolKey]*pool{}, idleTime
 	ps.sessionsOf = map[poolKey]tls.ClientSessionCache{}
+	ps.busy, ps.end = map[net.Conn]struct{}{}, make(chan struct{})
+}
+
+// watch says that a connection is busy: closing the pools ends it. It returns
+// false if they are closed already.
+func (ps *pools) watch(nc net.Conn) bool {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	ps.busy[nc] = struct{}{}
+	return !ps.ended.Load()
+}
+
+// forget says that a connection is not to be ended any more.
+func (ps *pools) forget(nc net.Conn) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	delete(ps.busy, nc)
 }
 
 // get returns an idle connection, or nil when the caller is to make one. It
@@ -64,14 +85,17 @@ func (ps *pools) get(ctx context.Context, key poolKey, limit int, fresh bool) (*
 			if cn == nil || cn.quiet() && time.Since(cn.born) < maxAge {
 				return cn, nil
 			}
+			ps.drop(cn.key, cn.raw)
 			cn.quitBriefly()
-			ps.drop(key)
 			continue
 		}
 		select {
 		case <-ctx.Done():
 			ps.forgo(key, wait)
 			return nil, context.Cause(ctx)
+		case <-ps.end:
+			ps.forgo(key, wait)
+			return nil, errClosed
 		case <-wait:
 		}
 	}
@@ -98,6 +122,7 @@ func (ps *pools) tryGet(key poolKey, limit int, fresh bool) (cn *conn, stale []*
 		cn = p.idle[n-1]
 		p.idle[n-1] = nil
 		p.idle = p.idle[:n-1]
+		ps.busy[cn.raw] = struct{}{}
 	}
 	p.busy++
 	return cn, stale, nil
@@ -129,10 +154,11 @@ func (p *pool) wake() {
 	}
 }
 
-// drop says that a busy connection is gone.
-func (ps *pools) drop(key poolKey) {
+// drop says that a busy connection is gone, or was not made.
+func (ps *pools) drop(key poolKey, nc net.Conn) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
+	delete(ps.busy, nc)
 	p := ps.m[key]
 	p.busy--
 	p.wake()
@@ -147,9 +173,10 @@ func (ps *pools) put(cn *conn) {
 	cn.idle = time.Now()
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
+	delete(ps.busy, cn.raw)
 	p := ps.m[cn.key]
 	p.busy--
-	if ps.closed {
+	if ps.ended.Load() {
 		go cn.quitBriefly()
 	} else {
 		p.idle = append(p.idle, cn)
@@ -170,7 +197,7 @@ func (ps *pools) reap() {
 	defer ps.mu.Unlock()
 	ps.reaper = nil
 	for _, p := range ps.m {
-		if len(p.idle) > 0 && !ps.closed {
+		if len(p.idle) > 0 && !ps.ended.Load() {
 			ps.reaper = time.AfterFunc(ps.idleTime/2, ps.reap)
 			return
 		}
@@ -207,10 +234,15 @@ func (ps *pools) closeIdle() {
 	}
 }
 
-// closeAll closes the idle connections, and later those that are given back.
+// closeAll closes the idle connections and ends what the busy ones are at.
 func (ps *pools) closeAll() {
 	ps.mu.Lock()
-	ps.closed = true
+	if !ps.ended.Swap(true) {
+		close(ps.end)
+	}
+	for nc := range ps.busy {
+		_ = nc.SetDeadline(past)
+	}
 	if ps.reaper != nil {
 		ps.reaper.Stop()
 	}

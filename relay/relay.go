@@ -103,8 +103,6 @@ type Client struct {
 	callout *calloutCache
 	turns   sync.Map // hop name -> *atomic.Uint32, for round-robin
 	stats   counters
-	closing context.Context
-	end     context.CancelFunc
 }
 
 // counters are the client's running totals.
@@ -146,7 +144,6 @@ func New(o Options) *Client {
 	setDefault(&o.BackOffMax, 5*time.Minute)
 	setDefault(&o.MXPort, 25)
 	c := &Client{o: o, callout: newCalloutCache()}
-	c.closing, c.end = context.WithCancel(context.Background())
 	c.pools.init(o.IdleTimeout)
 	c.paths.init(o)
 	return c
@@ -162,10 +159,7 @@ func setDefault[T comparable](v *T, d T) {
 
 // Close closes every idle connection and ends what is under way: transactions
 // whose content was not sent fail for now.
-func (c *Client) Close() {
-	c.end()
-	c.pools.closeAll()
-}
+func (c *Client) Close() { c.pools.closeAll() }
 
 // CloseIdle closes the connections that nobody uses, for instance after a
 // reload.

@@ -26,7 +26,8 @@ type route struct {
 // A place is a host that takes mail, before its name is looked up.
 type place struct {
 	network, host, port string
-	mx                  bool // found in DNS, so that others decide where it leads
+	entry               string // "host:port" as written in Hop.To, or empty
+	mx                  bool   // found in DNS, so that others decide where it leads
 	as                  string
 }
 
@@ -103,9 +104,9 @@ func (d *delivery) places(ctx context.Context, entry string, domain mail.Path) (
 	}
 	host, port, err := net.SplitHostPort(entry)
 	if err != nil {
-		host, port = strings.Trim(entry, "[]"), "25"
+		host, port, entry = strings.Trim(entry, "[]"), "25", ""
 	}
-	return []place{{network: "tcp", host: host, port: port, as: d.hop.Name}}, nil
+	return []place{{network: "tcp", host: host, port: port, entry: entry, as: d.hop.Name}}, nil
 }
 
 // targets looks the addresses of a place up.
@@ -114,6 +115,9 @@ func (d *delivery) targets(ctx context.Context, p place) ([]target, *failure) {
 		return []target{{"unix", p.host, "unix:" + p.host, "", p.as}}, nil
 	}
 	if ip, err := netip.ParseAddr(p.host); err == nil {
+		if p.entry != "" && ip.Is4() {
+			return []target{{"tcp", p.entry, p.entry, p.host, p.as}}, nil // as it is written
+		}
 		return d.usable(p, []netip.Addr{ip})
 	}
 	if d.o.Resolver == nil {

@@ -48,9 +48,8 @@ type transaction struct {
 	results []result // one per place in to
 	utf8    bool
 
-	ends    []int // where in c.out each command ends
-	written int   // octets of c.out that were written
-	read    int   // replies read so far
+	written int // octets of c.out that were written
+	read    int // replies read so far
 
 	endSent bool  // the end of the content may have reached the next hop
 	broken  error // the connection is of no more use
@@ -60,36 +59,38 @@ type transaction struct {
 // before the next hop said anything and before it can have got all: the same
 // may be tried on a new one.
 func (t *transaction) run(ctx context.Context) (stale bool) {
-	stop := func() bool { return true }
-	if ctx.Done() != nil {
-		raw := t.c.Conn
-		stop = context.AfterFunc(ctx, func() { _ = raw.SetDeadline(past) })
-	}
 	t.c.ctx = ctx
 	t.c.used++
-	defer func() {
-		if !stop() {
-			t.broken = errors.Join(t.broken, context.Cause(ctx))
+	var f *failure
+	if ctx.Done() == nil {
+		f = t.speak()
+	} else {
+		stop := context.AfterFunc(ctx, t.c.interrupt)
+		f = t.speak()
+		if !stop() && f == nil {
+			t.broken = context.Cause(ctx)
 		}
+	}
+	if f == nil {
 		if t.broken == nil {
 			t.broken = t.c.settled()
 		}
-	}()
-	var f *failure
-	switch {
-	case t.probe:
-		f = t.ask()
-	case t.c.caps.chunking:
-		f = t.viaBDAT()
-	default:
-		f = t.viaDATA()
-	}
-	if f == nil {
 		return false
 	}
 	t.broken = f.cause
 	t.fail(f)
 	return t.read == 0 && !t.endSent && t.c.used > 1 && isGone(f.cause) && ctx.Err() == nil
+}
+
+// speak is the dialogue.
+func (t *transaction) speak() *failure {
+	switch {
+	case t.probe:
+		return t.ask()
+	case t.c.caps.chunking:
+		return t.viaBDAT()
+	}
+	return t.viaDATA()
 }
 
 // fail gives every recipient that has no result yet what befell the connection.
@@ -124,17 +125,17 @@ func isGone(err error) bool {
 // prepare writes RSET if need be, XFORWARD, MAIL and RCPT into the buffer.
 func (t *transaction) prepare() (xforwards int, rset bool, f *failure) {
 	c := t.c
-	c.out, t.ends = c.out[:0], t.ends[:0]
+	c.out, c.ends = c.out[:0], c.ends[:0]
 	if c.dirty {
 		c.out = append(c.out, "RSET\r\n"...)
-		t.ends = append(t.ends, len(c.out))
+		t.c.ends = append(t.c.ends, len(c.out))
 	}
 	if t.hop.XForward && t.m.Client != nil && c.caps.xforward != 0 {
 		start := len(c.out)
 		c.out, xforwards = appendXForward(c.out, t.m, c.caps.xforward)
 		for i, ch := range c.out[start:] {
 			if ch == '\n' {
-				t.ends = append(t.ends, start+i+1)
+				t.c.ends = append(t.c.ends, start+i+1)
 			}
 		}
 	}
@@ -143,12 +144,12 @@ func (t *transaction) prepare() (xforwards int, rset bool, f *failure) {
 	if out, err = appendMail(out, t.m, &c.caps, t.utf8); err != nil {
 		return 0, false, &failure{replyBadFrom, err}
 	}
-	t.ends = append(t.ends, len(out))
+	t.c.ends = append(t.c.ends, len(out))
 	for _, i := range t.to {
 		if out, err = appendRcpt(out, &t.m.To[i], &c.caps, t.utf8); err != nil {
 			return 0, false, &failure{replyBadTo, err}
 		}
-		t.ends = append(t.ends, len(out))
+		t.c.ends = append(t.c.ends, len(out))
 	}
 	rset = c.dirty
 	c.out, c.dirty = out, true
@@ -158,13 +159,13 @@ func (t *transaction) prepare() (xforwards int, rset bool, f *failure) {
 // add appends one more command to the group.
 func (t *transaction) add(command string) {
 	t.c.out = append(t.c.out, command...)
-	t.ends = append(t.ends, len(t.c.out))
+	t.c.ends = append(t.c.ends, len(t.c.out))
 }
 
 // next returns the reply to the next command. It sends what was not sent yet:
 // all at once with PIPELINING (RFC 2920), else this one.
 func (t *transaction) next() (mail.Reply, *failure) {
-	end := t.ends[t.read]
+	end := t.c.ends[t.read]
 	if t.c.caps.pipelining {
 		end = len(t.c.out)
 	}
@@ -238,7 +239,7 @@ func (t *transaction) envelope(xforwards int, rset bool) (accepted int, f *failu
 		r.err = fmt.Errorf("%w: %w", errFromRefused, r.err)
 		t.settle(r)
 		if !t.c.caps.pipelining {
-			t.c.out, t.ends = t.c.out[:t.written], t.ends[:t.read]
+			t.c.out, t.c.ends = t.c.out[:t.written], t.c.ends[:t.read]
 			return 0, nil // the rest need not be said
 		}
 	}
