@@ -19,8 +19,8 @@ import (
 // ErrAuth is what Backend.Auth returns for a wrong name or password.
 var ErrAuth = errors.New("wrong user name or password")
 
-// ErrClosed is what Serve returns after Shutdown.
-var ErrClosed = errors.New("server closed")
+// ErrClosed is what Serve returns after Shutdown. It is a net.ErrClosed too.
+var ErrClosed = fmt.Errorf("server is shut down: %w", net.ErrClosed)
 
 // A Backend decides what the server does not: it is asked at each step of a
 // session and answers with a reply. Its methods are called from many
