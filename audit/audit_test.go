@@ -142,7 +142,7 @@ func TestListQueries(t *testing.T) {
 		want string
 	}{
 		{Query{ID: "01J8ZK0007"}, "verdict read"},
-		{Query{Item: "held-1"}, "read"},
+		{Query{ID: "held-1"}, "read"},
 		{Query{Actor: "marie"}, "read"},
 		{Query{Address: "bob7@EXAMPLE.org"}, "verdict read"},
 		{Query{Address: "bob1@example.org"}, "verdict"},

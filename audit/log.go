@@ -20,8 +20,8 @@ import (
 
 const (
 	flushAfter   = time.Second
-	flushBytes   = 1 << 20  // that wait
-	backlogLimit = 64 << 20 // bytes that wait for a log that cannot be written
+	flushBytes   = 512 << 10 // that wait
+	backlogLimit = 64 << 20  // bytes that wait for a log that cannot be written
 )
 
 // Options say where a Log lies and what it may use.

@@ -17,8 +17,7 @@ import (
 // A Query selects records. Zero fields select all.
 type Query struct {
 	Events  []Event
-	ID      string // transaction
-	Item    string // held message
+	ID      string // of the transaction or the held message
 	Rule    string
 	Actor   string
 	Address string    // in any personal field, whatever the case
@@ -32,8 +31,7 @@ type Query struct {
 func (q *Query) matches(r *Record) bool {
 	switch {
 	case len(q.Events) > 0 && !slices.Contains(q.Events, r.Event),
-		q.ID != "" && r.ID != q.ID,
-		q.Item != "" && r.Item != q.Item,
+		q.ID != "" && r.ID != q.ID && r.Item != q.ID,
 		q.Rule != "" && r.Rule != q.Rule,
 		q.Actor != "" && r.Actor != q.Actor,
 		!q.Since.IsZero() && r.At.Before(q.Since),
@@ -54,7 +52,7 @@ func (q *Query) matches(r *Record) bool {
 
 // mayMatch reports, without taking the line apart, whether it can be selected.
 func (q *Query) mayMatch(text []byte) bool {
-	for _, want := range []string{q.ID, q.Item, q.Rule, q.Actor} {
+	for _, want := range []string{q.ID, q.Rule, q.Actor} {
 		if want != "" && !bytes.Contains(text, appendString(nil, want)) {
 			return false
 		}
