@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -110,24 +111,39 @@ func load(ctx context.Context, q querier, where string, args ...any) ([]*store.H
 	if err != nil {
 		return nil, err
 	}
-	for _, h := range found {
-		rows, err := q(ctx, "SELECT address, state, at FROM recipient WHERE item = ? ORDER BY position", h.ID)
-		if err != nil {
-			return nil, err
-		}
-		err = each(rows, func() error {
-			var r store.HeldRecipient
-			var at int64
-			err := rows.Scan(&r.Address, &r.State, &at)
-			r.At = instant(at)
-			h.Recipients = append(h.Recipients, r)
-			return err
-		})
-		if err != nil {
-			return nil, err
-		}
+	return found, loadRecipients(ctx, q, found)
+}
+
+// loadRecipients reads the recipients of all rows at once.
+func loadRecipients(ctx context.Context, q querier, found []*store.Held) error {
+	if len(found) == 0 {
+		return nil
 	}
-	return found, nil
+	byID := make(map[string]*store.Held, len(found))
+	ids := make([]string, 0, len(found))
+	for _, h := range found {
+		byID[h.ID] = h
+		ids = append(ids, h.ID)
+	}
+	list, err := json.Marshal(ids)
+	if err != nil {
+		return err
+	}
+	rows, err := q(ctx, "SELECT item, address, state, at FROM recipient WHERE item IN (SELECT value FROM json_each(?)) ORDER BY item, position", string(list))
+	if err != nil {
+		return err
+	}
+	return each(rows, func() error {
+		var r store.HeldRecipient
+		var id string
+		var at int64
+		err := rows.Scan(&id, &r.Address, &r.State, &at)
+		r.At = instant(at)
+		if h := byID[id]; h != nil {
+			h.Recipients = append(h.Recipients, r)
+		}
+		return err
+	})
 }
 
 // each calls scan for each row and closes rows.

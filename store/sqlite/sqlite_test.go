@@ -298,3 +298,36 @@ func BenchmarkInsert(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkSearch looks for things among 20,000 rows.
+func BenchmarkSearch(b *testing.B) {
+	db := open(b)
+	var wg sync.WaitGroup
+	for g := range 64 {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for n := g; n < 20000; n += 64 {
+				if err := db.Insert(ctx, storetest.Row(n)); err != nil {
+					b.Error(err)
+				}
+			}
+		}()
+	}
+	wg.Wait()
+	for name, q := range map[string]store.Query{
+		"page":    {Queue: "spam", State: store.StateHeld},
+		"subject": {Subject: "facture n° 77"},
+		"to":      {To: "nobody"},
+		"address": {Address: "bounce+500@lists.example"},
+		"1000":    {Limit: 1000},
+	} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if _, err := db.Search(ctx, q); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
