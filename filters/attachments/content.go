@@ -258,6 +258,9 @@ func identifyText(head []byte) (format, bool) {
 	if strings.Contains(t, "(this file must be converted with binhex") {
 		return format{archive, "BinHex file"}, true
 	}
+	if mode, ok := strings.CutPrefix(t, "begin "); ok && len(mode) > 4 && strings.Trim(mode[:3], "01234567") == "" {
+		return format{archive, "uuencoded file"}, true
+	}
 	if !strings.HasPrefix(t, "<") {
 		return format{}, false
 	}
@@ -307,16 +310,28 @@ func plainText(b []byte) string {
 	return strings.ToLower(string(utf16.Decode(units)))
 }
 
+// hasty are types for which the library is content with two or three letters:
+// the tables above know better.
+const hasty = " application/vnd.microsoft.portable-executable application/x-shockwave-flash application/x-cpio "
+
 // identifyCommon asks the library for what is left: pictures, sound, films,
 // fonts, text.
 func identifyCommon(head []byte) format {
 	for m := mimetype.Detect(head); m != nil; m = m.Parent() {
 		name, _, _ := strings.Cut(m.String(), ";")
+		if strings.Contains(hasty, " "+name+" ") {
+			break
+		}
 		if k := kindOfType(name); k != "" {
 			return format{k, name}
 		}
 	}
-	return format{unknown, "unknown content"}
+	for _, c := range head {
+		if c < ' ' && c != '\t' && c != '\r' && c != '\n' && c != '\f' && c != 0x1b {
+			return format{unknown, "unknown content"}
+		}
+	}
+	return format{text, "text/plain"}
 }
 
 // identifyTail names a file by its last bytes.

@@ -33,6 +33,9 @@ func (e *examiner) examine(p *mail.Part) []claim {
 		name := readName(shown)
 		claims = append(claims, name.claims()...)
 	}
+	if has(claims, archive) && !has(claims, notOpened) && has(claims, unknown) {
+		claims = append(claims, claim{notOpened, "it is called an archive, but nobody knows what it is"})
+	}
 	switch {
 	case isBody(p):
 		claims = keep(claims, func(k kind) bool { return slices.Contains(opaque, k) })
@@ -71,6 +74,10 @@ func (e *examiner) inDocument(p *mail.Part) bool {
 
 func keep(claims []claim, wanted func(kind) bool) []claim {
 	return slices.DeleteFunc(claims, func(c claim) bool { return !wanted(c.kind) })
+}
+
+func has(claims []claim, k kind) bool {
+	return slices.ContainsFunc(claims, func(c claim) bool { return c.kind == k })
 }
 
 // unique drops claims that are there twice, and unknown where something is

@@ -149,7 +149,7 @@ func kindOfName(base string) (kind, string) {
 	if k, ok := extensions[ext]; ok {
 		return k, ext
 	}
-	if len(ext) == 3 && ext[1] >= '0' && ext[1] <= '9' && ext[2] >= '0' && ext[2] <= '9' && (ext[0] == 'r' || ext[0] == 'z' || ext == "001") {
+	if len(ext) == 3 && strings.IndexByte("rz0", ext[0]) >= 0 && strings.Trim(ext[1:], "0123456789") == "" {
 		return archive, ext // a volume of an archive: r00, z01, 001
 	}
 	return "", ext

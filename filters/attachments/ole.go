@@ -1,6 +1,7 @@
 package attachments
 
 import (
+	"bytes"
 	"encoding/binary"
 	"strings"
 	"unicode/utf16"
@@ -22,7 +23,11 @@ type oleEntry struct {
 	name  string
 	start uint32
 	size  int
+	root  bool
 }
+
+// miniCutoff is the size from which on a stream has sectors of its own.
+const miniCutoff = 4096
 
 // readOLE reads the directory.
 func readOLE(b []byte) *oleFile {
@@ -108,6 +113,7 @@ func (f *oleFile) addEntry(e []byte) {
 		name:  string(utf16.Decode(units)),
 		start: binary.LittleEndian.Uint32(e[116:]),
 		size:  int(binary.LittleEndian.Uint32(e[120:]) & 0x7fffffff),
+		root:  e[66] == 5,
 	})
 }
 
@@ -146,10 +152,75 @@ func (f *oleFile) formats() []format {
 	if f.has("VBA", "Macros", "_VBA_PROJECT", "_VBA_PROJECT_CUR", "_VBA_PROJECT_CUR_1") {
 		all = append(all, format{macro, "VBA macros"})
 	}
-	if f.hasMacroSheet() {
+	if f.hasSheet(recordBoundSheet, func(record []byte) bool { return len(record) >= 6 && record[5] == 1 }) {
 		all = append(all, format{macro, "Excel 4 macro sheet"})
 	}
+	if bytes.Contains(f.stream("PowerPoint Document"), vbaInfo) {
+		all = append(all, format{macro, "VBA macros"})
+	}
+	if f.encrypted() {
+		all = append(all, format{encryptedFile, "Office document with a password"})
+	}
 	return all
+}
+
+// vbaInfo is the beginning of a VBAInfoAtom ([MS-PPT] section 2.4.11).
+var vbaInfo = []byte("\x02\x00\x00\x04\x0c\x00\x00\x00")
+
+// Records of a workbook ([MS-XLS] section 2.3).
+const (
+	recordBoundSheet = 0x85
+	recordFilePass   = 0x2f
+)
+
+// maxStream is how much of a stream is looked at.
+const maxStream = 4 << 20
+
+// stream returns the beginning of the named stream.
+func (f *oleFile) stream(names ...string) []byte {
+	for _, e := range f.names {
+		for _, n := range names {
+			if strings.EqualFold(e.name, n) {
+				return f.read(e)
+			}
+		}
+	}
+	return nil
+}
+
+// read returns the beginning of a stream. A small one lies in the mini stream,
+// in sectors of 64 bytes that have an allocation table of their own ([MS-CFB]
+// section 2.4).
+func (f *oleFile) read(e oleEntry) []byte {
+	if e.size >= miniCutoff {
+		return f.chain(e.start, min(e.size, maxStream))
+	}
+	for _, root := range f.names {
+		if !root.root {
+			continue
+		}
+		mini := &oleFile{b: f.chain(root.start, maxStream), sector: 64}
+		// A sector of the mini stream begins at its number, not after a header.
+		mini.b = append(make([]byte, 64), mini.b...)
+		for table := f.chain(binary.LittleEndian.Uint32(f.b[60:]), maxStream); len(table) >= 4; table = table[4:] {
+			mini.fat = append(mini.fat, binary.LittleEndian.Uint32(table))
+		}
+		return mini.chain(e.start, e.size)
+	}
+	return nil
+}
+
+// encrypted reports whether a document of the binary formats is encrypted: by
+// the FIB of Word ([MS-DOC] section 2.5.2), the FilePass record of Excel, or the
+// token of PowerPoint's current user ([MS-PPT] section 2.3.2).
+func (f *oleFile) encrypted() bool {
+	if fib := f.stream("WordDocument"); len(fib) > 12 && fib[11]&1 != 0 {
+		return true
+	}
+	if user := f.stream("Current User"); len(user) > 16 && binary.LittleEndian.Uint32(user[12:]) == 0xf3d1c4df {
+		return true
+	}
+	return f.hasSheet(recordFilePass, func([]byte) bool { return true })
 }
 
 // isInstaller recognises the stream names of Windows Installer, which are
@@ -163,23 +234,17 @@ func (f *oleFile) isInstaller() bool {
 	return false
 }
 
-// hasMacroSheet looks for a BoundSheet8 record ([MS-XLS] section 2.4.28) of a
-// macro sheet in the workbook.
-func (f *oleFile) hasMacroSheet() bool {
-	for _, e := range f.names {
-		if !strings.EqualFold(e.name, "Workbook") && !strings.EqualFold(e.name, "Book") {
-			continue
+// hasSheet looks through the records of the workbook.
+func (f *oleFile) hasSheet(record uint16, fits func([]byte) bool) bool {
+	for b := f.stream("Workbook", "Book"); len(b) >= 4; {
+		n := int(binary.LittleEndian.Uint16(b[2:]))
+		if len(b) < 4+n {
+			break
 		}
-		for b := f.chain(e.start, min(e.size, 1<<20)); len(b) >= 4; {
-			record, n := binary.LittleEndian.Uint16(b), int(binary.LittleEndian.Uint16(b[2:]))
-			if len(b) < 4+n {
-				break
-			}
-			if record == 0x85 && n >= 6 && b[4+5] == 1 {
-				return true
-			}
-			b = b[4+n:]
+		if binary.LittleEndian.Uint16(b) == record && fits(b[4:4+n]) {
+			return true
 		}
+		b = b[4+n:]
 	}
 	return false
 }

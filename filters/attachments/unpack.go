@@ -89,7 +89,10 @@ func (c *Checker) unpackZip(p *mail.Part) ([]mail.Member, error) {
 			Open: func() (io.ReadCloser, error) { return c.openMember(z, m) },
 		})
 	}
-	if len(z.damaged) > 0 {
+	switch m := z.bomb(c.Unpack.Ratio); {
+	case m != nil:
+		return members, fmt.Errorf("%w: %s", errRatio, m.name)
+	case len(z.damaged) > 0:
 		return members, errors.New(strings.Join(z.damaged, "; "))
 	}
 	return members, nil
@@ -129,7 +132,9 @@ func (c *Checker) unpackGzip(p *mail.Part) ([]mail.Member, error) {
 			if err != nil {
 				return nil, err
 			}
-			return &ratioReader{ReadCloser: lenient{r}, in: in, before: in.Len(), ratio: c.Unpack.Ratio}, nil
+			before := in.Len()
+			r.Multistream(false)
+			return &ratioReader{ReadCloser: &lenient{r, in}, in: in, before: before, ratio: c.Unpack.Ratio}, nil
 		},
 	}}, nil
 }
@@ -154,13 +159,18 @@ func gzipName(inner string, p *mail.Part) string {
 	return ""
 }
 
-// lenient ends a gzip file where something else follows it, as programs do.
-type lenient struct{ *gzip.Reader }
+// lenient reads the gzip files that stand one after the other, and ends where
+// something else follows, as programs do.
+type lenient struct {
+	*gzip.Reader
+	in *bytes.Reader
+}
 
-func (l lenient) Read(p []byte) (int, error) {
+func (l *lenient) Read(p []byte) (int, error) {
 	n, err := l.Reader.Read(p)
-	if errors.Is(err, gzip.ErrHeader) {
-		err = io.EOF
+	if errors.Is(err, io.EOF) && l.Reader.Reset(l.in) == nil {
+		l.Reader.Multistream(false)
+		err = nil
 	}
 	return n, err
 }

@@ -338,6 +338,18 @@ func (z *zipFile) readHidden(limit int, seen map[int64]bool) {
 	}
 }
 
+// bomb returns a member that says itself that it unpacks to far more than its
+// size; nil if there is none.
+func (z *zipFile) bomb(ratio int) *zipMember {
+	for i := range z.members {
+		m := &z.members[i]
+		if m.packed >= 0 && m.size > ratioFloor && m.size/int64(ratio) > m.packed {
+			return m
+		}
+	}
+	return nil
+}
+
 type span struct{ from, to int64 }
 
 // checkOverlap finds members that share data: a small archive then unpacks to
