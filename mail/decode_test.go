@@ -22,9 +22,9 @@ func TestDecode(t *testing.T) {
 		{"7bit", "a=\r\n", "a=\r\n", nil},
 		{"base64", "aGVsbG8=", "hello", nil},
 		{"base64", "aGVs\r\nbG8=\r\n", "hello", nil},
-		{"base64", "aGVsbG8", "hello", nil},                           // no padding
-		{"base64", "aG.Vs*bG8", "hello", nil},                         // stray bytes
-		{"base64", "a\r\nGV\r\nsbG\r\n8=", "hello", nil},              // groups over lines
+		{"base64", "aGVsbG8", "hello", nil},                             // no padding
+		{"base64", "aG.Vs*bG8", "hello", nil},                           // stray bytes
+		{"base64", "a\r\nGV\r\nsbG\r\n8=", "hello", nil},                // groups over lines
 		{"base64", "aGVsbG8=aGVsbG8=", "hellohello", []string{"hello"}}, // and one that skips the padding
 		{"base64", "QQ==\r\naGVsbG8=", "Ahello", []string{"A"}},
 		{"base64", "-_-_", "", []string{"\xfb\xff\xbf"}},

@@ -184,12 +184,7 @@ func TestNoFindings(t *testing.T) {
 		top + text1 + "--foo\r\nContent-Type: message/rfc822\r\n\r\nFrom: x@y\r\nSubject: in\r\n\r\ninner\r\n" + fooEnd,
 		top + "This is a multi-part message in MIME format.\r\n" + text1 + "--foo\t\r\nContent-Type: TEXT/HTML; CHARSET=\"UTF-8\";\r\n\r\n<b>\r\n" + fooEnd,
 		"From: a@b\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=\"a/b:c=d e\"\r\n\r\n--a/b:c=d e\r\n\r\nx\r\n--a/b:c=d e--\r\n",
-		"From: a@b
-MIME-Version: 1.0
-Content-Type: application/pdf
-Content-Disposition: attachment; filename*0=\"a very \"; filename*1=\"long.pdf\"
-
-x",
+		"From: a@b\r\nMIME-Version: 1.0\r\nContent-Type: application/pdf\r\nContent-Disposition: attachment; filename*0=\"a very \"; filename*1=\"long.pdf\"\r\n\r\nx",
 		"From: a@b\r\nMIME-Version: 1.0\r\nContent-Type: multipart/alternative; boundary=x\r\n\r\n--x\r\nContent-Type: multipart/related; boundary=x-1\r\n\r\n--x-1\r\n\r\na\r\n--x-1--\r\n\r\n--x--\r\n",
 	} {
 		if got := ParseBytes([]byte(msg), Options{}).Findings(); len(got) > 0 {

@@ -70,6 +70,7 @@ func (sc *scanner) loop() {
 			break
 		}
 		sc.delimiter(d)
+		sc.late()
 	}
 	sc.close(-1, sc.end)
 }
@@ -209,6 +210,9 @@ func (sc *scanner) line() (head []byte, next int64) {
 		return data[:n], next
 	}
 	next = sc.pos + int64(len(data))
+	if len(data) > maxLine && sc.long < 0 {
+		sc.long = sc.pos
+	}
 	if next >= sc.end || len(data) == 0 {
 		sc.term = 0
 		return data, max(next, sc.pos)

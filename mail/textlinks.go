@@ -27,7 +27,7 @@ func TextLinks(text string, found func(url string) bool) {
 		}
 		end := linkEnd(text, max(at, start))
 		u := trimLink(text[start:end])
-		if len(u) > at-start+1 && !found(u) {
+		if strings.Trim(text[at+1:max(start+len(u), at+1)], `/\`) != "" && !found(u) {
 			return
 		}
 		i = max(end, at+1)
@@ -80,21 +80,28 @@ func linkEnd(text string, i int) int {
 	return i
 }
 
-// trimLink cuts off the punctuation of the sentence that a URL stands in.
+// trimLink cuts off the punctuation of the sentence that a URL stands in: a
+// closing bracket only if it was not opened in the URL.
 func trimLink(u string) string {
+	var count [3]int
+	for i := range len(u) {
+		if k := strings.IndexByte("([{", u[i]); k >= 0 {
+			count[k]++
+		} else if k := strings.IndexByte(")]}", u[i]); k >= 0 {
+			count[k]--
+		}
+	}
 	for u != "" {
-		switch c := u[len(u)-1]; c {
-		case '.', ',', ';', ':', '!', '?', '\'', '*', '_':
-			u = u[:len(u)-1]
-		case ')', ']', '}':
-			open := map[byte]string{')': "(", ']': "[", '}': "{"}[c]
-			if strings.Contains(u, open) {
+		c := u[len(u)-1]
+		if k := strings.IndexByte(")]}", c); k >= 0 {
+			if count[k] >= 0 {
 				return u
 			}
-			u = u[:len(u)-1]
-		default:
+			count[k]++
+		} else if strings.IndexByte(".,;:!?'*_", c) < 0 {
 			return u
 		}
+		u = u[:len(u)-1]
 	}
 	return u
 }
