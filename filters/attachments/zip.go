@@ -33,6 +33,7 @@ const (
 const (
 	maxEnds      = 8       // end records that are followed: archives glued together
 	maxTries     = 64      // places that look like an end record
+	maxBefore    = 1 << 16 // bytes between an end record and what belongs to it
 	maxLocals    = 100_000 // local headers that are looked at
 	flagCrypt    = 1 << 0
 	flagUTF8     = 1 << 11
@@ -142,7 +143,7 @@ func (z *zipFile) directory(i int) (size, offset, count int64) {
 	if offset != 0xffffffff && size != 0xffffffff && count != 0xffff {
 		return size, offset, count
 	}
-	if j := bytes.LastIndex(z.b[:i], []byte("PK\x06\x06")); j >= 0 && j+56 <= i {
+	if j := z.before(i, "PK\x06\x06"); j >= 0 && j+56 <= i {
 		e = z.b[j:]
 		return int64(binary.LittleEndian.Uint64(e[40:])), int64(binary.LittleEndian.Uint64(e[48:])), int64(binary.LittleEndian.Uint64(e[32:]))
 	}
@@ -159,8 +160,18 @@ func (z *zipFile) directoryAt(i int) int {
 		}
 	}
 	// The directory of a ZIP64 archive does not end where this record begins.
-	if j := bytes.LastIndex(z.b[:i], []byte(zipDirectory)); j >= 0 && size == 0xffffffff {
-		return j
+	if size == 0xffffffff {
+		return z.before(i, zipDirectory)
+	}
+	return -1
+}
+
+// before returns where a record stands that must be a little before i; -1 if
+// there is none.
+func (z *zipFile) before(i int, record string) int {
+	from := max(0, i-maxBefore)
+	if j := bytes.LastIndex(z.b[from:i], []byte(record)); j >= 0 {
+		return from + j
 	}
 	return -1
 }
