@@ -124,6 +124,7 @@ func (s *source) line(n int) string {
 
 // problem makes a problem about the text between two offsets.
 func (s *source) problem(severity Severity, at, end int, text string) Problem {
+	at = min(max(at, 0), len(s.text)) // BurntSushi/toml blames byte -1 for some control characters
 	line, column := s.locate(at)
 	p := Problem{File: s.name, Line: line, Column: column, Severity: severity, Text: text, Source: s.line(line), Width: 1}
 	if end > at && end <= len(s.text) {

@@ -193,6 +193,8 @@ func (c *compiler) checkContradiction(r *rule) {
 			upTo = cond
 		case "listener":
 			c.checkDirections(r, cond)
+		case "to", "any_to":
+			c.checkForeign(r, cond)
 		}
 	}
 	if over != nil && upTo != nil && over.cover.number >= upTo.cover.number {
@@ -205,19 +207,33 @@ func (c *compiler) checkContradiction(r *rule) {
 	}
 }
 
+// inboundOnly reports whether the rule is for inbound mail alone.
+func (r *rule) inboundOnly() bool {
+	return slices.ContainsFunc(r.match, func(d *condition) bool {
+		return d.key == "direction" && len(d.cover.words) == 1 && d.cover.words[0] == string(mail.Inbound)
+	})
+}
+
 // checkDirections compares a listener key with the direction: what comes in by
 // an outbound listener is never inbound.
 func (c *compiler) checkDirections(r *rule, cond *condition) {
-	for _, d := range r.match {
-		if d.key != "direction" || !contains(d.cover.words, string(mail.Inbound)) || len(d.cover.words) > 1 {
-			continue
-		}
-		possible := slices.ContainsFunc(cond.cover.words, func(name string) bool {
-			l, ok := c.p.Listener(name)
-			return !ok || l.Role != mail.RoleOutbound
-		})
-		if !possible {
-			c.log.key(cond.node, "rule %q can never match: mail by %s is always outbound", r.name, cond.want)
-		}
+	possible := !r.inboundOnly() || slices.ContainsFunc(cond.cover.words, func(name string) bool {
+		l, ok := c.p.Listener(name)
+		return !ok || l.Role != mail.RoleOutbound
+	})
+	if !possible {
+		c.log.key(cond.node, "rule %q can never match: mail by %s is always outbound", r.name, cond.want)
+	}
+}
+
+// checkForeign compares a recipient key with the direction: inbound mail goes
+// to the site's domains only.
+func (c *compiler) checkForeign(r *rule, cond *condition) {
+	possible := !r.inboundOnly() || slices.ContainsFunc(cond.cover.words, func(w string) bool {
+		_, domain, ok := cutLast(w, "@")
+		return !ok || strings.ContainsAny(domain, "*?") || c.p.domains[domain]
+	})
+	if !possible {
+		c.log.key(cond.node, "rule %q can never match: inbound mail goes to the domains of [site] only, and %s is none of them", r.name, cond.want)
 	}
 }
