@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/emersion/go-smtp"
 	"golang.org/x/sync/errgroup"
@@ -299,6 +300,7 @@ func (d *delivery) connection(ctx context.Context, t target, fresh bool) (*conn,
 // makes one new connection and tries again.
 func (d *delivery) transact(ctx context.Context, t target, cn *conn, to []int) ([]result, *failure) {
 	for {
+		began := d.o.Now()
 		tx := &transaction{c: cn, m: d.m, hop: d.hop, probe: d.probe, to: to, results: make([]result, len(to))}
 		stale := false
 		if f := tx.lacks(); f != nil {
@@ -316,6 +318,10 @@ func (d *delivery) transact(ctx context.Context, t target, cn *conn, to []int) (
 		}
 		_ = cn.Close()
 		d.pools.drop(cn.key, cn.raw)
+		// One that hangs would cost every message as long again.
+		if errors.Is(tx.broken, os.ErrDeadlineExceeded) && !tx.endSent && d.over(ctx) == nil {
+			d.paths.down(d.pathKey(t), began, d.o.Now(), tx.broken)
+		}
 		if !stale {
 			return tx.results, nil
 		}

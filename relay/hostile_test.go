@@ -12,11 +12,15 @@ import (
 	"postern/mail"
 )
 
-// fast are times for tests in which a next hop does not answer.
-var fast = Options{SetupTimeout: 300 * time.Millisecond, CommandTimeout: 300 * time.Millisecond, BlockTimeout: 300 * time.Millisecond}
+// fast are times for tests in which a next hop does not answer, patient ones for
+// tests in which it does, on a machine that is busy.
+var (
+	fast    = Options{SetupTimeout: 300 * time.Millisecond, CommandTimeout: 300 * time.Millisecond, BlockTimeout: 300 * time.Millisecond}
+	patient = Options{SetupTimeout: 20 * time.Second, CommandTimeout: 20 * time.Second, BlockTimeout: 20 * time.Second}
+)
 
 func hopTo(f ...*fake) *Hop {
-	h := &Hop{Name: "fake", TLS: TLSNone, Timeout: 300 * time.Millisecond}
+	h := &Hop{Name: "fake", TLS: TLSNone, Timeout: 20 * time.Second}
 	for _, f := range f {
 		h.To = append(h.To, f.address)
 		h.LMTP = h.LMTP || f.lmtp
@@ -75,9 +79,12 @@ func TestOnlyAClearYesDelivers(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				f := (&fake{features: features, say: map[string]string{c.verb: c.reply}}).start(t)
-				o := fast
+				o, hop := patient, hopTo(f)
+				if c.reply == "hang" {
+					o, hop.Timeout = fast, fast.CommandTimeout
+				}
 				client := newTestClient(t, o)
-				out := client.Deliver(context.Background(), hopTo(f), newMail(sample, "user@example.com"))[0]
+				out := client.Deliver(context.Background(), hop, newMail(sample, "user@example.com"))[0]
 				if out.Reply.Code != c.code || out.Delivered != (c.code == 250) {
 					t.Errorf("got %+v", out)
 				}
@@ -104,7 +111,7 @@ func TestNoContentWhenAllAreRefused(t *testing.T) {
 		for _, data := range []string{"354 go on", "554 no recipients", "503 5.5.1 no"} {
 			t.Run(name+"/"+data, func(t *testing.T) {
 				f := (&fake{features: features, say: map[string]string{"RCPT": "550 5.1.1 unknown", "DATA": data}}).start(t)
-				c := newTestClient(t, fast)
+				c := newTestClient(t, patient)
 				for range 2 {
 					for _, o := range c.Deliver(context.Background(), hopTo(f), newMail(sample, "a@example.com", "b@example.com")) {
 						if o.Delivered || o.Reply.Code != 550 || o.Reply.Enhanced != [3]int{5, 1, 1} || o.Down {
@@ -138,7 +145,7 @@ func TestNoContentWhenAllAreRefused(t *testing.T) {
 
 func TestLoneDotIsNoDelivery(t *testing.T) {
 	f := (&fake{say: map[string]string{"RCPT": "550 5.1.1 unknown", "DATA": "354 go on", ".": "250 2.0.0 kept"}}).start(t)
-	c := newTestClient(t, fast)
+	c := newTestClient(t, patient)
 	out := c.Deliver(context.Background(), hopTo(f), newMail(sample, "a@example.com"))[0]
 	if out.Delivered || out.Reply.Code != 550 {
 		t.Errorf("%+v", out)
@@ -155,7 +162,7 @@ func TestSomeRefused(t *testing.T) {
 				"RCPT TO:<b@example.com>": "550-5.1.1 no\n550-5.1.1 such\n550 5.1.1 user",
 				"RCPT TO:<d@example.com>": "450 4.2.0 greylisted",
 			}}).start(t)
-			c := newTestClient(t, fast)
+			c := newTestClient(t, patient)
 			out := c.Deliver(context.Background(), hopTo(f), newMail(sample, "a@example.com", "b@example.com", "c@example.com", "d@example.com"))
 			for i, want := range []int{250, 550, 250, 450} {
 				if out[i].Reply.Code != want || out[i].Delivered != (want == 250) || out[i].Down {
@@ -188,7 +195,11 @@ func TestMidContent(t *testing.T) {
 			t.Run(name+"/"+features[len(features)-1], func(t *testing.T) {
 				t.Parallel()
 				f := (&fake{features: features, inData: c.act}).start(t)
-				client := newTestClient(t, fast)
+				o := patient
+				if name == "does not read" {
+					o.BlockTimeout = fast.BlockTimeout
+				}
+				client := newTestClient(t, o)
 				out := client.Deliver(context.Background(), hopTo(f), newMail(large, "a@example.com"))[0]
 				if out.Delivered || out.Reply.Code != c.code {
 					t.Errorf("%+v", out)
@@ -205,7 +216,7 @@ func TestStaleConnection(t *testing.T) {
 	for name, features := range map[string][]string{"pipelining": allFeatures, "lockstep": lockstep(), "chunking": chunking()} {
 		t.Run(name, func(t *testing.T) {
 			f := (&fake{features: features}).start(t)
-			c := newTestClient(t, fast)
+			c := newTestClient(t, patient)
 			hop := hopTo(f)
 			if out := c.Deliver(context.Background(), hop, newMail(sample, "a@example.com")); !out[0].Delivered {
 				t.Fatalf("%+v", out[0])
@@ -227,7 +238,7 @@ func TestStaleConnection(t *testing.T) {
 // TestStaleOnlyOnce checks that a new connection that breaks is not tried again.
 func TestStaleOnlyOnce(t *testing.T) {
 	f := (&fake{}).start(t)
-	c := newTestClient(t, fast)
+	c := newTestClient(t, patient)
 	hop := hopTo(f)
 	c.Deliver(context.Background(), hop, newMail(sample, "a@example.com"))
 	f.set("MAIL", "close")
@@ -262,7 +273,7 @@ func TestNoSecondTryAfterTheContent(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := (&fake{features: features}).start(t)
 			other := (&fake{}).start(t)
-			c := newTestClient(t, fast)
+			c := newTestClient(t, patient)
 			hop := hopTo(f, other)
 			if out := c.Deliver(context.Background(), hop, newMail(sample, "a@example.com")); !out[0].Delivered {
 				t.Fatalf("%+v", out[0])
@@ -285,7 +296,7 @@ func TestNoSecondTryAfterTheContent(t *testing.T) {
 
 func TestServerClosedWhileIdle(t *testing.T) {
 	f := (&fake{say: map[string]string{".": "250 kept|close"}}).start(t)
-	c := newTestClient(t, fast)
+	c := newTestClient(t, patient)
 	for i := range 5 {
 		if out := c.Deliver(context.Background(), hopTo(f), newMail(sample, "a@example.com")); !out[0].Delivered {
 			t.Fatalf("%d: %+v", i, out[0])
@@ -296,7 +307,7 @@ func TestServerClosedWhileIdle(t *testing.T) {
 
 func TestUnaskedReplyEndsTheConnection(t *testing.T) {
 	f := (&fake{say: map[string]string{".": "250 kept\n250 and more"}}).start(t)
-	c := newTestClient(t, fast)
+	c := newTestClient(t, patient)
 	for i := range 3 {
 		out := c.Deliver(context.Background(), hopTo(f), newMail(sample, "a@example.com"))[0]
 		if !out.Delivered || out.Reply.Text != "kept" {
@@ -332,7 +343,7 @@ func TestDeliverEndsWithContext(t *testing.T) {
 
 func TestLMTPUnclearMiddle(t *testing.T) {
 	f := (&fake{lmtp: true, say: map[string]string{".2": "what?"}}).start(t)
-	c := newTestClient(t, fast)
+	c := newTestClient(t, patient)
 	out := c.Deliver(context.Background(), hopTo(f), newMail(sample, "a@example.com", "b@example.com", "c@example.com"))
 	for i, want := range []int{250, 451, 451} {
 		if out[i].Reply.Code != want || out[i].Delivered != (i == 0) {
@@ -353,7 +364,7 @@ func TestContentThatLies(t *testing.T) {
 				continue // a chunk may hold anything
 			}
 			f, other := (&fake{features: features}).start(t), (&fake{}).start(t)
-			c := newTestClient(t, fast)
+			c := newTestClient(t, patient)
 			m.From, m.To = path("a@example.org"), []mail.Recipient{{Path: path("b@example.com")}}
 			out := c.Deliver(context.Background(), hopTo(f, other), m)[0]
 			if out.Delivered || out.Down || out.Reply.OK() || name == "bare LF" && out.Reply.Code != 554 {

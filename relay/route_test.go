@@ -164,6 +164,25 @@ func TestBackOffEnds(t *testing.T) {
 	}
 }
 
+// TestHangingAddressIsLeftAlone checks that an address that greets and then does
+// not answer costs one message its time, not all.
+func TestHangingAddressIsLeftAlone(t *testing.T) {
+	f, other := (&fake{say: map[string]string{"MAIL": "hang"}}).start(t), (&fake{}).start(t)
+	c := newTestClient(t, Options{CommandTimeout: time.Second})
+	for i := range 3 {
+		start := time.Now()
+		if o := c.Deliver(context.Background(), hopTo(f, other), newMail(sample, "a@example.com"))[0]; !o.Delivered {
+			t.Errorf("%+v", o)
+		}
+		if d := time.Since(start); i > 0 && d > 800*time.Millisecond {
+			t.Errorf("took %v", d)
+		}
+	}
+	if _, _, sessions := f.got(); sessions != 1 {
+		t.Errorf("%d sessions", sessions)
+	}
+}
+
 // TestOneTrialAtATime sends many messages at once to an address that is slow to
 // refuse, after it was down: one of them tries it.
 func TestOneTrialAtATime(t *testing.T) {
@@ -220,7 +239,7 @@ func TestNextAddress(t *testing.T) {
 		{".", "451 later", false}, {".", "554 no", false}, {".", "close", false}, {".", "421 bye|close", false}, {".", "what?", false},
 	} {
 		first, second := (&fake{say: map[string]string{c.verb: c.reply}}).start(t), (&fake{}).start(t)
-		client := newTestClient(t, fast)
+		client := newTestClient(t, patient)
 		o := client.Deliver(context.Background(), hopTo(first, second), newMail(sample, "a@example.com"))[0]
 		mails, _, _ := second.got()
 		if c.next != o.Delivered || c.next != (len(mails) == 1) {
@@ -236,7 +255,7 @@ func TestRefusalIsKeptOverDown(t *testing.T) {
 		if order == "is down first" {
 			hop.To[0], hop.To[1] = hop.To[1], hop.To[0]
 		}
-		o := newTestClient(t, fast).Deliver(context.Background(), hop, newMail(sample, "a@example.com"))[0]
+		o := newTestClient(t, patient).Deliver(context.Background(), hop, newMail(sample, "a@example.com"))[0]
 		if o.Down || o.Reply.Code != 450 {
 			t.Errorf("%s: %+v", order, o)
 		}

@@ -312,9 +312,7 @@ func (t *transaction) viaDATA() *failure {
 	case reply.Code != 354:
 		return &failure{replyGarbage, fmt.Errorf("%w: DATA: %s", errGarbage, reply)}
 	}
-	w := newContentWriter(t.c, true)
-	defer w.free()
-	return t.content(w)
+	return t.content("", true)
 }
 
 // loneDot ends a DATA that the next hop allowed although it refused every
@@ -391,29 +389,15 @@ func (t *transaction) viaBDAT() *failure {
 	if f != nil || accepted == 0 {
 		return f
 	}
-	w := newContentWriter(t.c, false)
-	defer w.free()
-	if err := w.add([]byte(command)); err != nil {
-		return &failure{replyLost, err}
-	}
-	return t.content(w)
+	return t.content(command, false)
 }
 
 // allAtOnce writes the group and the content together.
 func (t *transaction) allAtOnce(xforwards int, rset bool) *failure {
-	w := newContentWriter(t.c, false)
-	defer w.free()
 	t.written = len(t.c.out)
-	err := w.add(t.c.out)
-	if err == nil {
-		err = w.content(t.m)
-	}
-	if err != nil {
-		return contentFailure(err)
-	}
 	// The replies to the envelope may come while the content is still going out.
-	if err := w.end(&t.endSent, false); err != nil {
-		return &failure{replyLost, err}
+	if err := t.send(t.c.out, false, false); err != nil {
+		return contentFailure(err)
 	}
 	accepted, f := t.envelope(xforwards, rset)
 	if f != nil {
@@ -430,12 +414,24 @@ func (t *transaction) allAtOnce(xforwards int, rset bool) *failure {
 	return f
 }
 
-// content sends the content and reads what the next hop says to it.
-func (t *transaction) content(w *contentWriter) *failure {
-	err := w.content(t.m)
-	if err == nil {
-		err = w.end(&t.endSent, true)
+// send writes what stands before the content, and the content; with stuff it
+// adds dots and the end that DATA wants.
+func (t *transaction) send(before []byte, stuff, early bool) error {
+	w := newContentWriter(t.c, stuff)
+	defer w.free()
+	if err := w.add(before); err != nil {
+		return err
 	}
+	if err := w.content(t.m); err != nil {
+		return err
+	}
+	return w.end(&t.endSent, early)
+}
+
+// content sends the content, after a command if there is one, and reads what the
+// next hop says to it.
+func (t *transaction) content(command string, stuff bool) *failure {
+	err := t.send([]byte(command), stuff, true)
 	if err == nil {
 		return t.final()
 	}
