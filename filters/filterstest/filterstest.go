@@ -220,6 +220,9 @@ func snapshot(t *testing.T, tx *mail.Transaction) string {
 // checkSettings checks that the settings decode over their defaults, that
 // unknown keys and wrong values are refused, and that each key is documented.
 func checkSettings(t *testing.T, f *filters.Filter, o Options) {
+	if v := reflect.ValueOf(f.New()); v.Kind() != reflect.Pointer || v.Elem().Kind() != reflect.Struct {
+		t.Fatalf("New returns a %T, not a pointer to a struct that settings can be decoded over", f.New())
+	}
 	if v, ok := f.New().(filters.Validator); ok {
 		if err := v.Validate(); err != nil {
 			t.Errorf("the default settings are wrong: %v", err)
