@@ -71,7 +71,7 @@ func (m mutation) changes(text string) []string {
 		if !isLetter(c) {
 			continue
 		}
-		for _, to := range []byte{'q', c ^ 0x20} {
+		for _, to := range []byte{'q', c ^ 0x20}[:changesPerLetter] {
 			if to != c && isLetter(to) {
 				all = append(all, text[:m.at+i]+string(to)+text[m.at+i+1:])
 			}
@@ -94,7 +94,12 @@ func checkMutations(t *testing.T, text string, o LoadOptions) {
 		t.Fatal("parse")
 	}
 	count, hints := 0, 0
+	seen := map[string]bool{}
 	for _, m := range words(c.root, text, "", nil) {
+		if underRace && seen[m.what] {
+			continue // the race detector makes it fifteen times slower, and there is no concurrency here
+		}
+		seen[m.what] = true
 		line, _ := c.log.src.locate(m.at)
 		for _, changed := range m.changes(text) {
 			count++
@@ -111,7 +116,7 @@ func checkMutations(t *testing.T, text string, o LoadOptions) {
 		}
 	}
 	t.Logf("%d mutations refused on their line, %d of them with a suggestion", count, hints)
-	if count < 500 {
+	if count < 500 && !underRace {
 		t.Errorf("only %d mutations", count)
 	}
 }

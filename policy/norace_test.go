@@ -1,0 +1,8 @@
+//go:build !race
+
+package policy
+
+const (
+	underRace        = false
+	changesPerLetter = 2
+)
