@@ -25,9 +25,13 @@ var (
 	ReplyNoRelaying = Reply{550, smtp.EnhancedCode{5, 7, 1}, "relaying denied: not a domain of this site"}
 )
 
-// OK, Temporary and Permanent report the class of the code: 2xx, 4xx, 5xx.
-func (r Reply) OK() bool        { return r.Code >= 200 && r.Code < 300 }
+// OK reports whether the code is 2xx.
+func (r Reply) OK() bool { return r.Code >= 200 && r.Code < 300 }
+
+// Temporary reports whether the code is 4xx.
 func (r Reply) Temporary() bool { return r.Code >= 400 && r.Code < 500 }
+
+// Permanent reports whether the code is 5xx.
 func (r Reply) Permanent() bool { return r.Code >= 500 && r.Code < 600 }
 
 // String returns the reply on one line: "550 5.7.1 text".
