@@ -185,8 +185,9 @@ func statusField(name, value string, utf8 bool) string {
 	}, strings.ReplaceAll(value, "\n", " "))
 	line := name + ":"
 	var b strings.Builder
-	for _, word := range strings.Fields(value) {
-		if len(line)+1+len(word) > 76 && strings.TrimSpace(line) != name+":" && line != "" {
+	for i, word := range strings.Fields(value) {
+		word = word[:min(len(word), 500)] // RFC 5321 section 4.5.3.1.6: no line over 998
+		if i > 0 && len(line)+1+len(word) > 76 {
 			b.WriteString(line + "\r\n")
 			line = ""
 		}

@@ -111,7 +111,7 @@ func (r *Report) write(b *strings.Builder, p phrases) {
 		switch reply := visible(to.Reply.String()); {
 		case to.Reply.Code == 0:
 		case to.Hop != "":
-			fmt.Fprintf(b, "    "+p.answer+"\r\n", to.Hop, reply)
+			fmt.Fprintf(b, "    "+p.answer+"\r\n", visible(to.Hop), reply)
 		default:
 			fmt.Fprintf(b, "    "+p.nobody+"\r\n", reply)
 		}
