@@ -625,19 +625,20 @@ func TestConcurrent(t *testing.T) {
 	}
 }
 
-func TestMentions(t *testing.T) {
-	for _, c := range []struct {
-		text string
-		want bool
-	}{
-		{"bob@example.org", true}, {"<Bob@Example.ORG>", true}, {"to bob@example.org, he said", true}, {"bob@example.org.", true},
-		{"bob@example.org...", true}, {"mailto:bob@example.org", true},
-		{"xbob@example.org", false}, {"x.bob@example.org", false}, {"bob@example.org.uk", false}, {"bob@example.orgs", false}, {"", false},
-		{"xbob@example.org bob@example.org", true},
+func TestErase(t *testing.T) {
+	for _, c := range []struct{ text, want string }{
+		{"bob@example.org", "*"}, {"<Bob@Example.ORG>", "<*>"}, {"to bob@example.org, he said", "to *, he said"}, {"bob@example.org.", "*."},
+		{"bob@example.org...", "*..."}, {"mailto:bob@example.org", "mailto:*"}, {"bob@example.org bob@example.org", "* *"},
+		{"xbob@example.org bob@example.org", "xbob@example.org *"}, {"\u0130 BOB@example.org", "\u0130 *"}, {"BOB@example.orgs, bob@example.org", "BOB@example.orgs, *"},
+		{"xbob@example.org", ""}, {"x.bob@example.org", ""}, {"bob@example.org.uk", ""}, {"bob@example.orgs", ""}, {"\u00e9bob@example.org", ""}, {"", ""},
 	} {
-		if mentions(c.text, "BOB@example.org") != c.want {
-			t.Errorf("mentions(%q) is not %v", c.text, c.want)
+		got, found := Erase(c.text, "BOB@example.org", "*")
+		if found != (c.want != "") || found != mentions(c.text, "bob@EXAMPLE.org") || found && got != c.want || !found && got != c.text {
+			t.Errorf("Erase(%q) = %q, %v; want %q", c.text, got, found, c.want)
 		}
+	}
+	if mentions("anything", "") {
+		t.Error("nobody is mentioned")
 	}
 }
 

@@ -66,32 +66,6 @@ func containsFold(text []byte, s string) bool {
 	return bytes.Contains(bytes.ToLower(text), quoted[1:len(quoted)-1])
 }
 
-// mentions reports whether text has address in it, whatever the case, and not
-// as a part of a longer address.
-func mentions(text, address string) bool {
-	text, address = strings.ToLower(text), strings.ToLower(address)
-	for at := 0; ; {
-		i := strings.Index(text[at:], address)
-		if i < 0 {
-			return false
-		}
-		i += at
-		end := i + len(address)
-		if (i == 0 || !addressByte(text[i-1])) && (end == len(text) || !addressByte(text[end]) || text[end] == '.' && !longer(text[end:])) {
-			return true
-		}
-		at = i + 1
-	}
-}
-
-// addressByte reports whether c can be part of an address that goes on.
-func addressByte(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c >= 0x80 || strings.IndexByte(".-_+=@!#$%&*/?^`{|}~", c) >= 0
-}
-
-// longer reports whether a domain goes on after this dot.
-func longer(rest string) bool { return len(rest) > 1 && addressByte(rest[1]) && rest[1] != '.' }
-
 // List returns the last records that match, oldest first.
 func (l *Log) List(ctx context.Context, q Query) ([]Record, error) {
 	if err := l.Sync(ctx); err != nil {

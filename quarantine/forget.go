@@ -1,6 +1,7 @@
 package quarantine
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"postern/audit"
 	"postern/store"
 )
 
@@ -113,8 +115,8 @@ func (q *Quarantine) erasePerson(ctx context.Context, id, address string) error 
 				}
 			}
 		}
-		h.Subject = replaceFold(h.Subject, address)
-		if d, err = d.without(address); err != nil {
+		h.Subject, _ = audit.Erase(h.Subject, address, erasedWord)
+		if d, _, err = d.without(address); err != nil {
 			return err
 		}
 		settle(h)
@@ -125,47 +127,56 @@ func (q *Quarantine) erasePerson(ctx context.Context, id, address string) error 
 
 // mentions reports whether an address stands in the details.
 func (d *details) mentions(address string) bool {
-	text, err := json.Marshal(d)
-	return err == nil && strings.Contains(strings.ToLower(string(text)), strings.ToLower(quoted(address)))
+	_, found, err := d.without(address)
+	return err == nil && found
 }
 
-// without returns the details with erasedWord wherever address stood.
-func (d *details) without(address string) (*details, error) {
+// without returns the details with erasedWord wherever address stood, and
+// whether it stood anywhere.
+func (d *details) without(address string) (*details, bool, error) {
 	text, err := json.Marshal(d)
 	if err != nil {
-		return nil, err
+		return nil, false, err
+	}
+	quoted, err := json.Marshal(address)
+	if err != nil {
+		return nil, false, err
+	}
+	if !bytes.Contains(bytes.ToLower(text), bytes.ToLower(quoted[1:len(quoted)-1])) {
+		return d, false, nil // the common case
+	}
+	numbers := json.NewDecoder(bytes.NewReader(text))
+	numbers.UseNumber()
+	var tree any
+	if err := numbers.Decode(&tree); err != nil {
+		return nil, false, err
+	}
+	tree, found := eraseIn(tree, address)
+	if text, err = json.Marshal(tree); err != nil {
+		return nil, false, err
 	}
 	clean := &details{}
-	if err := json.Unmarshal([]byte(replaceFold(string(text), quoted(address))), clean); err != nil {
-		return nil, err
-	}
-	return clean, nil
+	return clean, found, json.Unmarshal(text, clean)
 }
 
-// quoted returns s as it stands within a JSON string.
-func quoted(s string) string {
-	text, err := json.Marshal(s)
-	if err != nil { // a string can always be written
-		return s
-	}
-	return string(text[1 : len(text)-1])
-}
-
-// replaceFold replaces every address in s, whatever its case.
-func replaceFold(s, address string) string {
-	if len(strings.ToLower(s)) != len(s) || len(strings.ToLower(address)) != len(address) {
-		return strings.ReplaceAll(s, address, erasedWord)
-	}
-	var b strings.Builder
-	low, want := strings.ToLower(s), strings.ToLower(address)
-	for {
-		i := strings.Index(low, want)
-		if i < 0 {
-			b.WriteString(s)
-			return b.String()
+// eraseIn erases an address from all strings of a decoded JSON value.
+func eraseIn(v any, address string) (any, bool) {
+	found := false
+	switch v := v.(type) {
+	case string:
+		return audit.Erase(v, address, erasedWord)
+	case []any:
+		for i := range v {
+			here := false
+			v[i], here = eraseIn(v[i], address)
+			found = found || here
 		}
-		b.WriteString(s[:i])
-		b.WriteString(erasedWord)
-		s, low = s[i+len(want):], low[i+len(want):]
+	case map[string]any:
+		for k := range v {
+			here := false
+			v[k], here = eraseIn(v[k], address)
+			found = found || here
+		}
 	}
+	return v, found
 }

@@ -165,7 +165,7 @@ func (b *Blobs) room() error {
 	if err := syscall.Statfs(b.root, &s); err != nil {
 		return err
 	}
-	if free := int64(s.Bavail) * s.Bsize; free < b.reserve {
+	if free := int64(s.Bavail) * int64(s.Bsize); free < b.reserve {
 		return fmt.Errorf("%w: %d bytes free, %d are kept in reserve", store.ErrFull, free, b.reserve)
 	}
 	return nil
