@@ -282,7 +282,8 @@ func loosePath(s string) (Path, bool) {
 	if !utf8.ValidString(local) {
 		local = rawText(local)
 	}
-	return Path{Local: local, Domain: NormalDomain(domain)}, true
+	p := Path{Local: local, Domain: NormalDomain(domain)}
+	return p, p.Domain != ""
 }
 
 // lastAt returns where the last "@" outside of quotes stands, -1 if nowhere.

@@ -65,7 +65,9 @@ func (e *Editor) checkField(raw string) (string, bool) {
 
 // Prepend puts whole fields on top of the header; the first given ends on top.
 // They are folded already; a missing CRLF is added. Several calls stack up: what
-// is given later ends above.
+// is given later ends above. What stands before the first field, such as the
+// line of a mailbox file, is dropped: below other fields it would end the
+// header or join them.
 func (e *Editor) Prepend(fields ...string) {
 	var block strings.Builder
 	for _, f := range fields {
@@ -91,6 +93,9 @@ func (e *Editor) Remove(f Field) {
 
 // RemoveAll takes every field of that name out of the message's header.
 func (e *Editor) RemoveAll(name string) {
+	if e.m.Header().cut {
+		e.fail("its header exceeds the limits")
+	}
 	for _, f := range e.m.Header().All(name) {
 		e.Remove(f)
 	}
@@ -109,13 +114,16 @@ func (e *Editor) ReplacePart(id PartID, entity []byte) {
 	case p.parent == nil:
 		e.replaceRoot(p, entity)
 	default:
-		e.replace(p.start, p.end, entity)
+		e.replace(p.start, p.end, slices.Concat(entity, p.tail()))
 	}
 }
 
 // replaceRoot replaces the content of the whole message.
 func (e *Editor) replaceRoot(p *Part, entity []byte) {
 	inner := ParseBytes(entity, Options{})
+	if p.header.cut {
+		e.fail("its header exceeds the limits")
+	}
 	for _, f := range p.header.Fields() {
 		if isContentField(f.Name()) {
 			e.Remove(f)
@@ -129,17 +137,60 @@ func (e *Editor) replaceRoot(p *Part, entity []byte) {
 	if !p.header.Has("MIME-Version") && inner.Header().Has("Content-Type") && !inner.Header().Has("MIME-Version") {
 		fields.WriteString("MIME-Version: 1.0\r\n")
 	}
-	at := p.header.off + int64(len(p.header.raw))
-	if p.body == at { // no empty line
-		fields.WriteString("\r\n")
-	}
-	e.replace(at, at, []byte(fields.String()))
+	at, before, after := p.headerEnd()
+	e.replace(at, at, []byte(before+fields.String()+after))
 	e.replace(p.body, p.end, entity[inner.BodyOffset():])
+}
+
+// headerEnd returns where fields can be added to the part's header, and what
+// must stand before and after them: a header without an empty line at its end
+// gets one.
+func (p *Part) headerEnd() (at int64, before, after string) {
+	raw := p.header.raw
+	at = p.header.off + int64(len(raw))
+	if p.body == at {
+		after = "\r\n"
+		if n := len(raw); n > 0 && raw[n-1] != '\n' {
+			before = "\r\n"
+		}
+	}
+	return at, before, after
+}
+
+// tail returns the line end that must follow new content of the part: none if
+// one stands there already, as it does before a delimiter unless the part was
+// empty.
+func (p *Part) tail() []byte {
+	if next := p.src.slice(p.end, 1); len(next) > 0 && next[0] != '\r' && next[0] != '\n' {
+		return []byte("\r\n")
+	}
+	return nil
 }
 
 // isContentField reports whether a field describes the content.
 func isContentField(name string) bool {
 	return hasPrefixFold([]byte(name), "content-")
+}
+
+// loose returns how many bytes at the beginning of the message would join a
+// field put on top, or end the header after it: the line that mailbox files put
+// there, blank lines of white space, and white space before the first field.
+func (m *Message) loose() int64 {
+	raw := m.Header().raw
+	at := 0
+	for at < len(raw) {
+		line, rest := cutLine(raw[at:])
+		switch {
+		case at == 0 && isMboxLine(line), len(line) > 0 && len(trimSpace(line)) == 0:
+			at = len(raw) - len(rest)
+			continue
+		}
+		for at < len(raw) && (raw[at] == ' ' || raw[at] == '\t') {
+			at++
+		}
+		break
+	}
+	return int64(at)
 }
 
 // Message returns the edited message, which reads what is untouched from the
@@ -166,11 +217,16 @@ func (e *Editor) Message() (*Message, error) {
 	for _, t := range e.top {
 		sp.add([]byte(t))
 	}
-	if len(e.top) > 0 && e.m.BodyOffset() == 0 {
-		sp.add([]byte("\r\n")) // no header at all: the body must not become one
-	}
 	at := int64(0)
+	if len(e.top) > 0 {
+		at = e.m.loose()
+		if e.m.BodyOffset() == 0 {
+			sp.add([]byte("\r\n")) // no header at all: the body must not become one
+		}
+	}
+	loose := at
 	for i, ed := range edits {
+		ed.from = max(ed.from, min(loose, ed.to)) // what is dropped already
 		if i > 0 && ed.from == edits[i-1].from && ed.to == edits[i-1].to && ed.b == nil && edits[i-1].b == nil {
 			continue // the same removal twice
 		}

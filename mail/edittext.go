@@ -100,6 +100,8 @@ func (t textEdit) edits() ([]edit, error) {
 	switch {
 	case sealed(p, content):
 		return nil, fmt.Errorf("%w: part %q is signed or encrypted", ErrEdit, p.ID())
+	case p.header.cut:
+		return nil, fmt.Errorf("%w: part %q: its header exceeds the limits", ErrEdit, p.ID())
 	case p.odd != nil:
 		return nil, fmt.Errorf("%w: part %q can be read in several ways", ErrEdit, p.ID())
 	}
@@ -233,17 +235,13 @@ func (t textEdit) store(content []byte, charset string) []edit {
 	var fresh strings.Builder
 	list = t.setField(list, &fresh, idContentType, "Content-Type", contentType(p, charset), charset != p.Charset())
 	list = t.setField(list, &fresh, idEncoding, "Content-Transfer-Encoding", enc.String(), enc != p.encoding)
-	end := p.header.off + int64(len(p.header.raw))
 	if fresh.Len() > 0 && p.parent == nil && !p.header.Has("MIME-Version") {
 		fresh.WriteString("MIME-Version: 1.0\r\n")
 	}
-	if p.body == end { // no empty line ends the header
-		fresh.WriteString("\r\n")
+	if at, before, after := p.headerEnd(); before != "" || after != "" || fresh.Len() > 0 {
+		list = append(list, edit{at, at, []byte(before + fresh.String() + after)})
 	}
-	if fresh.Len() > 0 {
-		list = append(list, edit{end, end, []byte(fresh.String())})
-	}
-	return append(list, edit{p.body, p.end, encodeBody(content, enc)})
+	return append(list, edit{p.body, p.end, slices.Concat(encodeBody(content, enc), p.tail())})
 }
 
 // setField changes a field of the part's header, or adds it to fresh.

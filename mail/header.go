@@ -11,6 +11,7 @@ type Header struct {
 	raw    []byte
 	off    int64
 	fields []fieldPos
+	cut    bool // a limit was hit: there is more
 }
 
 // A fieldPos says where a field lies in its header.

@@ -18,7 +18,7 @@ func (sc *scanner) header(p *Part) {
 	for n := len(hs.fields); n > 0 && int(hs.fields[n-1].end) > len(raw); n-- { // a read error
 		hs.fields = hs.fields[:n-1]
 	}
-	p.header = Header{off: hs.start, raw: raw, fields: hs.fields}
+	p.header = Header{off: hs.start, raw: raw, fields: hs.fields, cut: hs.full}
 	hs.finish()
 }
 
