@@ -94,7 +94,7 @@ func (c *Client) setUp(ctx context.Context, hop *Hop, t target, key poolKey, noT
 	}
 	c.stats.dialed.Add(1)
 	cn := &conn{
-		Conn: nc, raw: nc, o: &c.o, ctx: ctx, ended: &c.pools.ended, key: key, label: t.label(), tls: "none", born: c.o.Now(),
+		Conn: nc, raw: nc, o: &c.o, ctx: ctx, ended: &c.pools.ended, key: key, label: t.label(), tls: "none", born: time.Now(),
 		r: newReplyReader(nc), verified: t.network == "unix",
 	}
 	cn.watch(nc)

@@ -150,7 +150,7 @@ func (d *delivery) finish(i int) {
 
 // follow tries the addresses of a route until none of its recipients is left.
 func (d *delivery) follow(ctx context.Context, r route) {
-	left, skipped := r.to, []target(nil)
+	left, skipped, tries := r.to, []target(nil), 0
 	for _, entry := range r.entries {
 		places, f := d.places(ctx, entry, r.domain)
 		if f != nil {
@@ -165,8 +165,12 @@ func (d *delivery) follow(ctx context.Context, r route) {
 				left = d.unplaced(left, f)
 			}
 			for _, t := range targets {
+				if len(left) == 0 || tries >= maxTries {
+					break
+				}
 				if d.paths.allows(d.pathKey(t), d.o.Now(), false) {
 					left = d.try(ctx, t, left)
+					tries++
 				} else {
 					skipped = append(skipped, t)
 				}
@@ -176,14 +180,18 @@ func (d *delivery) follow(ctx context.Context, r route) {
 	// Addresses that were left alone because they failed lately are better than
 	// none. Only mail that has nowhere else to go comes here.
 	for _, t := range skipped {
-		if len(left) > 0 && d.paths.allows(d.pathKey(t), d.o.Now(), true) {
+		if len(left) > 0 && tries < maxTries && d.paths.allows(d.pathKey(t), d.o.Now(), true) {
 			left = d.try(ctx, t, left)
+			tries++
 		}
 	}
 	if len(skipped) > 0 {
 		d.learnAll(left, result{rank: down, reply: replyDown, err: errResting, hop: skipped[0].label()})
 	}
 }
+
+// maxTries bounds the addresses that one delivery tries: DNS may name hundreds.
+const maxTries = 20
 
 // errResting says that no address was tried because all of them failed a moment
 // ago.
@@ -205,6 +213,7 @@ func (d *delivery) unplaced(to []int, f *failure) []int {
 func (d *delivery) try(ctx context.Context, t target, to []int) (left []int) {
 	for len(to) > 0 {
 		if err := d.over(ctx); err != nil {
+			d.paths.leave(d.pathKey(t))
 			d.learnAll(to, result{rank: down, reply: replyLost, err: err})
 			return nil
 		}

@@ -17,7 +17,8 @@
 //   - A recipient is Delivered only if the next hop said 2xx after all of the
 //     content was sent. Everything else that is not a clear refusal is a
 //     temporary failure.
-//   - Once the end of the content is on its way, no other connection is tried.
+//   - Once the end of the content is on its way, no other connection is tried,
+//     but for recipients that this one refused.
 //   - A connection on which anything unexpected was seen is never used again.
 //   - Demands only tighten what the hop's settings say. A connection made under
 //     one level of protection is never used under another.

@@ -235,6 +235,30 @@ func TestStaleConnection(t *testing.T) {
 	}
 }
 
+// TestUselessPooledConnection goes through what a pooled connection may say
+// before it answers MAIL: the message goes over a new one.
+func TestUselessPooledConnection(t *testing.T) {
+	for verb, replies := range map[string][]string{
+		"MAIL": {"once: close", "once: 421 4.7.0 too many messages|close", "once: what?", "once: 421 bye"},
+		"RSET": {"once: close", "once: 421 bye|close", "once: 500 what?", "once: what?"},
+	} {
+		for _, reply := range replies {
+			f := (&fake{}).start(t)
+			c := newTestClient(t, patient)
+			first := newMail(sample, "a@example.com")
+			if verb == "RSET" {
+				f.set("RCPT", "once: 550 no")
+			}
+			c.Deliver(context.Background(), hopTo(f), first)
+			f.set(verb, reply)
+			out := c.Deliver(context.Background(), hopTo(f), newMail(sample, "a@example.com"))[0]
+			if _, _, sessions := f.got(); !out.Delivered || sessions != 2 {
+				t.Errorf("%s %s: %+v, %d sessions", verb, reply, out, sessions)
+			}
+		}
+	}
+}
+
 // TestStaleOnlyOnce checks that a new connection that breaks is not tried again.
 func TestStaleOnlyOnce(t *testing.T) {
 	f := (&fake{}).start(t)

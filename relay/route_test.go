@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -180,6 +181,40 @@ func TestHangingAddressIsLeftAlone(t *testing.T) {
 	}
 	if _, _, sessions := f.got(); sessions != 1 {
 		t.Errorf("%d sessions", sessions)
+	}
+}
+
+// TestTrialIsGivenBack checks that a delivery that ends before it tried does not
+// keep others from trying.
+func TestTrialIsGivenBack(t *testing.T) {
+	f := (&fake{say: map[string]string{"banner": "once: 421 busy|close"}}).start(t)
+	clock := &aClock{}
+	c := newTestClient(t, Options{Now: clock.now})
+	hop := hopTo(f)
+	send := func(ctx context.Context) Outcome {
+		return c.Deliver(ctx, hop, newMail(sample, "a@example.com"))[0]
+	}
+	send(context.Background())
+	clock.add(time.Hour)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if o := send(ctx); o.Delivered || !errors.Is(o.Err, context.Canceled) {
+		t.Errorf("%+v", o)
+	}
+	if o := send(context.Background()); !o.Delivered {
+		t.Errorf("%+v", o)
+	}
+	// Nor does one that had nobody left to send to.
+	f.set("banner", "once: 421 busy|close")
+	c.CloseIdle()
+	send(context.Background())
+	clock.add(time.Hour)
+	able := (&fake{}).start(t)
+	hop.To = []string{able.address, f.address}
+	send(context.Background())
+	hop.To = hop.To[1:]
+	if o := send(context.Background()); !o.Delivered {
+		t.Errorf("%+v", o)
 	}
 }
 
@@ -387,6 +422,29 @@ func TestMXNotToLoopback(t *testing.T) {
 		if o.Reply.Status() != "5.4.4" || len(dialer.dials) != 0 {
 			t.Errorf("%s: %+v, dials %v", domain, o, dialer.dials)
 		}
+	}
+}
+
+func TestMXNamesNoEnd(t *testing.T) {
+	var addresses []string
+	for i := range 200 {
+		addresses = append(addresses, fmt.Sprintf(`"127.1.0.%d"`, i+1))
+	}
+	zone, err := dns.ParseZone([]byte(`{"many.example": {"A": [` + strings.Join(addresses, ",") + `]}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dialer := &aDialer{}
+	_, port, _ := net.SplitHostPort(closedPort(t))
+	n, _ := strconv.Atoi(port)
+	c := newTestClient(t, Options{Resolver: zone, Dialer: dialer, LoopbackMX: true, MXPort: n})
+	for range 2 {
+		if o := c.Deliver(context.Background(), &Hop{Name: "internet", To: []string{"mx"}}, newMail(sample, "a@many.example"))[0]; !o.Down {
+			t.Errorf("%+v", o)
+		}
+	}
+	if len(dialer.dials) > 2*maxTries {
+		t.Errorf("%d addresses were tried", len(dialer.dials))
 	}
 }
 

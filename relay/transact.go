@@ -51,13 +51,14 @@ type transaction struct {
 	written int // octets of c.out that were written
 	read    int // replies read so far
 
+	begun   bool  // the next hop answered MAIL
 	endSent bool  // the end of the content may have reached the next hop
 	broken  error // the connection is of no more use
 }
 
-// run carries the mail over. It returns true if the connection was found dead
-// before the next hop said anything and before it can have got all: the same
-// may be tried on a new one.
+// run carries the mail over. It returns true if a connection from the pool
+// turned out to be of no use before the next hop answered MAIL and before it can
+// have got all: the same may be tried on a new one.
 func (t *transaction) run(ctx context.Context) (stale bool) {
 	t.c.ctx = ctx
 	t.c.used++
@@ -79,7 +80,7 @@ func (t *transaction) run(ctx context.Context) (stale bool) {
 	}
 	t.broken = f.cause
 	t.fail(f)
-	return t.read == 0 && !t.endSent && t.c.used > 1 && isGone(f.cause) && ctx.Err() == nil
+	return t.c.used > 1 && !t.begun && !t.endSent && !errors.Is(f.cause, errContent) && ctx.Err() == nil
 }
 
 // speak is the dialogue.
@@ -234,6 +235,7 @@ func (t *transaction) envelope(xforwards int, rset bool) (accepted int, f *failu
 	if bad := unexpected("MAIL", from); bad != nil {
 		return 0, bad
 	}
+	t.begun = true
 	if !from.OK() {
 		r := refusal(from)
 		r.err = fmt.Errorf("%w: %w", errFromRefused, r.err)
