@@ -45,7 +45,6 @@
 // Part.Bytes and Part.Open: without looking at these no verdict counts, for a
 // part that could not be read looks empty. Limits end work, not the program:
 // they leave a Finding of class Limit, and ErrLimit where content was asked for.
-// Errors of ParsePath wrap ErrPath, those of an Editor wrap ErrEdit; neither
-// message that cannot be edited nor address that cannot be parsed is ever
-// replaced by something like it.
+// Errors of ParsePath wrap ErrPath, those of an Editor wrap ErrEdit: there is
+// no second-best result beside them.
 package mail
