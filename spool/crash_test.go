@@ -521,3 +521,78 @@ func TestCleaning(t *testing.T) {
 		s.Close()
 	}
 }
+
+// The same at every step of the cleaning of the log.
+func TestCrashWhileCleaning(t *testing.T) {
+	opts := Options{Segment: 3000, Memory: 1500}
+	scenario := func(s *Spool, acked map[string]string) {
+		for i := range 60 {
+			c := content0(fmt.Sprint("content ", i, strings.Repeat("x", 300)))
+			if i == 5 {
+				c = content0(strings.Repeat("big", 3000))
+			}
+			ids, err := s.Commit(context.Background(), []Draft{draft("", c, "a"), draft("", c, "b")})
+			if err != nil {
+				return
+			}
+			for n, id := range ids {
+				acked[id] = string(*c)
+				if i%10 == 5 && n == 0 {
+					e, err := s.Get(id)
+					if err != nil {
+						return
+					}
+					e.Attempts = i
+					s.Update(e)
+					continue
+				}
+				delete(acked, id)
+				if s.Remove(id) != nil {
+					return
+				}
+			}
+		}
+	}
+	full := newMemDisk()
+	s := openMem(t, full, opts)
+	scenario(s, map[string]string{})
+	s.Close()
+	if n := len(full.files("log")); n > 10 {
+		t.Fatalf("the log was not cleaned: %d segments", n)
+	}
+	rnd := rand.New(rand.NewPCG(5, 6))
+	for at := 8; at <= full.steps; at++ {
+		d := newMemDisk()
+		d.crashAt = at
+		o := opts
+		o.disk = d
+		s, err := Open("/spool", o)
+		if err != nil {
+			continue
+		}
+		acked := map[string]string{}
+		scenario(s, acked)
+		s.Close()
+		for i, d2 := range []*memDisk{d.afterKill(), d.afterPowerFailure(rnd), d.afterPowerFailure(rnd)} {
+			s2 := openMem(t, d2, opts)
+			for id, want := range acked {
+				if _, err := s2.Get(id); err != nil {
+					t.Errorf("%s was acknowledged and is gone: %v", id, err)
+				} else if got := contentOf(t, s2, id); got != want {
+					t.Errorf("%s: other content", id)
+				}
+			}
+			if extra := s2.Len() - len(acked); i == 0 && extra > 2 {
+				t.Errorf("%d entries that are done are there again", extra)
+			}
+			for _, e := range s2.List() {
+				contentOf(t, s2, e.ID)
+			}
+			s2.Close()
+		}
+		if t.Failed() {
+			t.Fatalf("crash at step %d of %d: %s", at, full.steps, d.seen[min(at, len(d.seen))-1])
+		}
+	}
+	t.Logf("%d steps", full.steps)
+}
