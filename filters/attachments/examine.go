@@ -16,6 +16,7 @@ type examiner struct {
 	unpack Unpack
 	why    map[mail.PartID]string // why parts could not be opened
 	inside map[*mail.Part]bool    // documents that are archives for programs, not for people
+	head   []byte                 // what is looked at of one part after the other
 }
 
 // examine returns what p is: nothing for what people do not get as a file.
@@ -115,7 +116,10 @@ func (e *examiner) byContent(p *mail.Part) []claim {
 		}
 		return nil
 	}
-	head := make([]byte, headSize)
+	if e.head == nil {
+		e.head = make([]byte, headSize)
+	}
+	head := e.head
 	n, err := io.ReadFull(p.Open(), head)
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		claims := []claim{{notOpened, "it could not be read: " + err.Error()}}

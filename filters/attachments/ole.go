@@ -60,9 +60,9 @@ func (f *oleFile) at(n uint32) []byte {
 // readFAT reads the allocation table: 109 of its sectors stand in the header,
 // the others in sectors chained from there ([MS-CFB] section 2.5).
 func (f *oleFile) readFAT() {
+	most := len(f.b)/f.sector + f.sector // a hostile file repeats its table
 	add := func(sector uint32) {
-		s := f.at(sector)
-		for ; len(s) >= 4; s = s[4:] {
+		for s := f.at(sector); len(s) >= 4 && len(f.fat) < most; s = s[4:] {
 			f.fat = append(f.fat, binary.LittleEndian.Uint32(s))
 		}
 	}

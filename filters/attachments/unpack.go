@@ -37,7 +37,18 @@ var errDepth = fmt.Errorf("%w: archives are nested too deeply", mail.ErrLimit)
 // Unpackers returns what opens archives while a message is parsed, so that
 // their members are parts like all others.
 func (c *Checker) Unpackers() []mail.Unpacker {
-	return []mail.Unpacker{c.unpackZip, c.unpackGzip}
+	return []mail.Unpacker{c.open}
+}
+
+// open opens the archives that we know.
+func (c *Checker) open(p *mail.Part) ([]mail.Member, error) {
+	switch head := sniff(p, 8); {
+	case bytes.HasPrefix(head, []byte("\x1f\x8b\x08")):
+		return c.unpackGzip(p)
+	case isZip(head), len(head) > 0 && claimsZip(p):
+		return c.unpackZip(p, head)
+	}
+	return nil, nil
 }
 
 // ParseOptions returns how the gateway parses messages, so that all filters see
@@ -62,11 +73,7 @@ func level(p *mail.Part) int {
 
 // unpackZip lists the members of a ZIP archive, also of one that only its name
 // or type tells: readers find the archive at the end of a file.
-func (c *Checker) unpackZip(p *mail.Part) ([]mail.Member, error) {
-	head := sniff(p, 8)
-	if !isZip(head) && (!claimsZip(p) || len(head) == 0) {
-		return nil, nil
-	}
+func (c *Checker) unpackZip(p *mail.Part, head []byte) ([]mail.Member, error) {
 	b, err := p.Bytes()
 	if err != nil {
 		return nil, fmt.Errorf("read archive: %w", err)
@@ -109,9 +116,6 @@ func (c *Checker) openMember(z *zipFile, m *zipMember) (io.ReadCloser, error) {
 
 // unpackGzip opens a gzip file: it has one member.
 func (c *Checker) unpackGzip(p *mail.Part) ([]mail.Member, error) {
-	if !bytes.HasPrefix(sniff(p, 3), []byte("\x1f\x8b\x08")) {
-		return nil, nil
-	}
 	b, err := p.Bytes()
 	if err != nil {
 		return nil, fmt.Errorf("read archive: %w", err)

@@ -257,6 +257,11 @@ func (z *zipFile) add(m zipMember) {
 	if strings.HasSuffix(m.name, "/") && m.size == 0 && m.packed <= 2 {
 		return
 	}
+	if rest := int64(len(z.b)) - m.data; m.packed < -1 || m.packed > rest {
+		z.note(&z.damaged, fmt.Sprintf("its member %s is cut", m.name))
+		m.packed = rest
+	}
+	m.size = max(m.size, -1)
 	z.members = append(z.members, m)
 }
 
@@ -282,7 +287,7 @@ func (m *zipMember) readZip64(extra []byte) {
 
 // local reads the local header at off.
 func (z *zipFile) local(off int64) (zipMember, bool) {
-	if off < 0 || off+localSize > int64(len(z.b)) || !bytes.HasPrefix(z.b[off:], []byte(zipLocal)) {
+	if off < 0 || off > int64(len(z.b))-localSize || !bytes.HasPrefix(z.b[off:], []byte(zipLocal)) {
 		return zipMember{}, false
 	}
 	h := z.b[off:]
@@ -318,8 +323,11 @@ func (z *zipFile) readHidden(limit int, seen map[int64]bool) {
 	named := len(z.members) > 0
 	at := int64(0)
 	for range maxLocals {
+		if at >= int64(len(z.b)) || len(z.members) >= limit {
+			return
+		}
 		i := bytes.Index(z.b[at:], []byte(zipLocal))
-		if i < 0 || len(z.members) >= limit {
+		if i < 0 {
 			return
 		}
 		off := at + int64(i)
@@ -342,9 +350,8 @@ func (z *zipFile) readHidden(limit int, seen map[int64]bool) {
 			z.note(&z.odd, fmt.Sprintf("its member %s is in no central directory", m.name))
 		}
 		z.add(m)
-		at = max(at, m.data+max(m.packed, 0))
-		if at > int64(len(z.b)) {
-			return
+		if m.packed > 0 && m.packed <= int64(len(z.b)) {
+			at = max(at, m.data+m.packed)
 		}
 	}
 }
@@ -399,7 +406,7 @@ func zipName(b []byte, flags uint16) string {
 
 // open unpacks a member. in is what it reads from.
 func (z *zipFile) open(m *zipMember) (in *bytes.Reader, out io.ReadCloser, err error) {
-	if m.data > int64(len(z.b)) {
+	if m.data < 0 || m.data > int64(len(z.b)) {
 		return nil, nil, io.ErrUnexpectedEOF
 	}
 	data := z.b[m.data:]

@@ -166,10 +166,9 @@ func FuzzZip(f *testing.F) {
 }
 
 func FuzzOLE(f *testing.F) {
-	f.Add([]byte(oleMagic + strings.Repeat("\x00", 600)))
+	f.Add(bytes.Repeat([]byte{0}, 1600))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		copy(b, oleMagic)
-		if o := readOLE(b); o != nil {
+		if o := readOLE(append([]byte(oleMagic), b...)); o != nil {
 			o.formats()
 		}
 	})
