@@ -74,8 +74,11 @@ func isDotString(s string) bool {
 }
 
 func isAtext(c byte) bool {
-	return c >= 0x80 || digit(c) || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' ||
-		strings.IndexByte("!#$%&'*+-/=?^_`{|}~", c) >= 0
+	return c >= 0x80 || isLetterOrDigit(c) || strings.IndexByte("!#$%&'*+-/=?^_`{|}~", c) >= 0
+}
+
+func isLetterOrDigit(c byte) bool {
+	return digit(c) || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
 }
 
 // isQuotedString reports whether s is one whole Quoted-string.
@@ -115,9 +118,9 @@ func sayableDomain(d string) bool {
 		if len(d) < 3 || d[len(d)-1] != ']' {
 			return false
 		}
+		// Of dcontent only what addresses are written with.
 		for _, c := range []byte(d[1 : len(d)-1]) {
-			// dcontent without the characters that have a meaning around it
-			if c <= 0x20 || c >= 0x7f || c == '[' || c == ']' || c == '\\' || c == '<' || c == '>' {
+			if !isLetterOrDigit(c) && strings.IndexByte(".:-_", c) < 0 {
 				return false
 			}
 		}
@@ -127,7 +130,7 @@ func sayableDomain(d string) bool {
 		return false
 	}
 	for _, c := range []byte(d) {
-		if c < 0x80 && !digit(c) && !('a' <= c && c <= 'z') && !('A' <= c && c <= 'Z') && c != '-' && c != '_' && c != '.' {
+		if c < 0x80 && !isLetterOrDigit(c) && c != '-' && c != '_' && c != '.' {
 			return false
 		}
 	}

@@ -53,6 +53,7 @@ func TestAppendPath(t *testing.T) {
 		{"user", "[1.2.3.4", ""},
 		{"user", "[1.2.3.4]>[", ""},
 		{"user", "[1 2]", ""},
+		{"user", `[1"]`, ""},
 		{"user", "a@b", ""},
 		{"user", "bad\xff.example", ""},
 	} {
@@ -68,6 +69,7 @@ func FuzzPath(f *testing.F) {
 	f.Add(`"a b"`, "example.com")
 	f.Add("a> b", "x")
 	f.Add(`\`, "[x]")
+	f.Add("0", `[0"]`)
 	f.Fuzz(func(t *testing.T, local, domain string) {
 		b, err := appendPath(nil, mail.Path{Local: local, Domain: domain})
 		if err != nil {

@@ -571,3 +571,61 @@ func TestClose(t *testing.T) {
 	}
 	waitFor(t, func() bool { f.mu.Lock(); defer f.mu.Unlock(); return f.open == 0 })
 }
+
+func TestBackOffIsBounded(t *testing.T) {
+	c := newTestClient(t, Options{})
+	start := time.Unix(1_700_000_000, 0)
+	for i := range maxTroubles + 500 {
+		now := start.Add(time.Duration(i) * time.Second)
+		c.paths.down(pathKey{address: strconv.Itoa(i)}, now, now, errResting)
+	}
+	if n := len(c.Stats().Destinations); n > maxTroubles {
+		t.Errorf("%d addresses are kept", n)
+	}
+}
+
+// TestWaitingIsHandedOn checks that one who leaves the line just when it is woken
+// wakes the next.
+func TestWaitingIsHandedOn(t *testing.T) {
+	c := newTestClient(t, Options{})
+	ps, key := &c.pools, poolKey{address: "x"}
+	if cn, err := ps.get(context.Background(), key, 1, false); cn != nil || err != nil {
+		t.Fatal(cn, err)
+	}
+	_, _, first := ps.tryGet(key, 1, false)
+	_, _, second := ps.tryGet(key, 1, false)
+	ps.drop(key, nil)
+	<-first
+	ps.forgo(key, first)
+	select {
+	case <-second:
+	case <-time.After(5 * time.Second):
+		t.Fatal("the next in line still waits")
+	}
+	done := make(chan error, 1)
+	_, _ = ps.get(context.Background(), key, 1, false)
+	go func() {
+		_, err := ps.get(context.Background(), key, 1, false)
+		done <- err
+	}()
+	waitFor(t, func() bool { ps.mu.Lock(); defer ps.mu.Unlock(); return len(ps.m[key].waiting) > 0 })
+	c.Close()
+	if err := <-done; !errors.Is(err, errClosed) {
+		t.Error(err)
+	}
+}
+
+func TestReapKeepsWhatIsInUse(t *testing.T) {
+	f := (&fake{}).start(t)
+	c := newTestClient(t, Options{IdleTimeout: time.Minute})
+	c.Deliver(context.Background(), hopTo(f), newMail(sample, "a@example.com"))
+	c.pools.reap()
+	if st := c.Stats(); st.Idle != 1 {
+		t.Errorf("%+v", st)
+	}
+	idleFor(c, 2*time.Minute)
+	c.pools.reap()
+	if st := c.Stats(); st.Idle != 0 {
+		t.Errorf("%+v", st)
+	}
+}
