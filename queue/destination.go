@@ -27,19 +27,19 @@ func (q *Queue) destination(name string) *destination {
 	return d
 }
 
-// idle reports whether the destination can be forgotten.
-func (d *destination) idle(now time.Time) bool {
-	return len(d.ready) == 0 && d.running == 0 && !d.until.After(now) && d.failures == 0
+// idle reports whether the destination can be forgotten: there is nothing for
+// it, and what was known of it is old.
+func (d *destination) idle(now time.Time, memory time.Duration) bool {
+	return len(d.ready) == 0 && d.running == 0 && (d.failures == 0 || now.After(d.until.Add(memory)))
 }
 
-// serve starts what d may do now and returns how long until it may do more, or
-// zero. q.mu is held.
-func (q *Queue) serve(ctx context.Context, d *destination, now time.Time) time.Duration {
+// serve starts what d may do now. q.mu is held.
+func (q *Queue) serve(ctx context.Context, d *destination, now time.Time) {
 	limit := q.o.Concurrency
 	if d.failures > 0 {
 		if now.Before(d.until) {
 			q.postpone(d)
-			return d.until.Sub(now)
+			return
 		}
 		limit = 1
 	}
@@ -54,7 +54,6 @@ func (q *Queue) serve(ctx context.Context, d *destination, now time.Time) time.D
 		o := q.o
 		q.work.Go(func() { q.attempt(ctx, o, j, d) })
 	}
-	return 0
 }
 
 // take takes the first of the ready jobs.

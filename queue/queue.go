@@ -112,8 +112,10 @@ type Queue struct {
 	jobs  map[string]*job
 	later jobHeap // those that wait for their time
 	dests map[string]*destination
-	busy  int       // deliveries under way
-	last  time.Time // the latest that the clock has said
+	ready map[*destination]bool // those that have jobs that are due
+	busy  int                   // deliveries under way
+	last  time.Time             // the latest that the clock has said
+	swept time.Time             // when dests was last cleared of idle ones
 
 	wake chan struct{}
 	work sync.WaitGroup
@@ -138,7 +140,8 @@ type job struct {
 // Run.
 func New(o Options) *Queue {
 	o.setDefaults()
-	q := &Queue{spool: o.Spool, o: &o, jobs: map[string]*job{}, dests: map[string]*destination{}, wake: make(chan struct{}, 1)}
+	q := &Queue{spool: o.Spool, o: &o, jobs: map[string]*job{}, dests: map[string]*destination{},
+		ready: map[*destination]bool{}, wake: make(chan struct{}, 1)}
 	q.last = o.Now()
 	for _, e := range o.Spool.List() {
 		q.insert(&e)
@@ -253,20 +256,33 @@ func (q *Queue) dispatch(ctx context.Context) time.Duration {
 		d := q.destination(j.dest)
 		j.ready = true
 		d.ready = append(d.ready, j)
+		q.ready[d] = true
 	}
 	wait := longestWait
 	if len(q.later) > 0 {
 		wait = min(wait, q.later[0].next.Sub(now))
 	}
-	for name, d := range q.dests {
-		if t := q.serve(ctx, d, now); t > 0 {
-			wait = min(wait, t)
+	for d := range q.ready {
+		q.serve(ctx, d, now)
+		if len(d.ready) == 0 {
+			delete(q.ready, d)
 		}
-		if d.idle(now) {
+	}
+	q.sweep(now)
+	return max(wait, time.Millisecond)
+}
+
+// sweep forgets destinations that are idle.
+func (q *Queue) sweep(now time.Time) {
+	if since := now.Sub(q.swept); since >= 0 && since < time.Minute {
+		return
+	}
+	q.swept = now
+	for name, d := range q.dests {
+		if d.idle(now, q.o.BackOffMax) {
 			delete(q.dests, name)
 		}
 	}
-	return max(wait, time.Millisecond)
 }
 
 // watchClock mends the times of all jobs after the clock went back: nothing may
