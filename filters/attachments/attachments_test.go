@@ -333,3 +333,13 @@ func BenchmarkAttachment(b *testing.B) {
 		}
 	}
 }
+
+// TestSettingsKeepDefaults checks that a key of unpack leaves the others alone.
+func TestSettingsKeepDefaults(t *testing.T) {
+	c := filterstest.New(t, Filter, filterstest.Options{Settings: "unpack = { depth = 3 }"}).(*Checker)
+	want := defaultUnpack
+	want.Depth = 3
+	if c.Unpack != want {
+		t.Errorf("%+v", c.Unpack)
+	}
+}
