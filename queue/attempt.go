@@ -234,7 +234,7 @@ func (q *Queue) reschedule(o *Options, j *job, e *spool.Entry) bool {
 		return false
 	}
 	j.running = false
-	j.attempts, j.next = e.Attempts, e.NextAttempt
+	j.next = e.NextAttempt
 	if j.again {
 		j.next, j.again = o.Now(), false
 	}

@@ -128,7 +128,6 @@ type job struct {
 	upstream  string
 	received  time.Time
 	next      time.Time
-	attempts  int
 	suspended bool
 	running   bool
 	ready     bool // in its destination's list
@@ -185,7 +184,7 @@ func (q *Queue) Add(ids ...string) {
 // insert makes a job of an entry. q.mu is held, or nobody else has q yet.
 func (q *Queue) insert(e *spool.Entry) {
 	j := &job{id: e.ID, dest: q.o.Destination(e), upstream: e.Upstream, received: e.Received, next: e.NextAttempt,
-		attempts: e.Attempts, suspended: e.Suspended, heap: -1}
+		suspended: e.Suspended, heap: -1}
 	// A time far ahead is what a clock that went wrong has left.
 	if latest := q.o.Now().Add(q.longest()); j.next.After(latest) {
 		j.next = latest

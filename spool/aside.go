@@ -3,7 +3,6 @@ package spool
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -63,19 +62,16 @@ func (s *Spool) setContentAside(c *content, why error) {
 	}
 }
 
-// readRaw reads what there is of [at, at+n) of a segment, right or wrong.
+// readRaw reads what there is of [at, at+n) of a segment, right or wrong. What
+// cannot be read is zeros.
 func (s *Spool) readRaw(name string, at, n int64) ([]byte, error) {
 	f, err := s.disk.Open(name, os.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	b := make([]byte, n)
-	got, err := f.ReadAt(b, at)
-	if errors.Is(err, io.EOF) {
-		err = nil
-	}
-	return b[:got], err
+	sc := &scanner{f: f, end: at + n}
+	return sc.peek(at, int(n)), nil
 }
 
 // save writes a file into the corrupt directory and syncs it.
@@ -89,35 +85,28 @@ func (s *Spool) save(name string, b []byte) error {
 }
 
 // saveDamage keeps a damaged stretch of a segment. One that an earlier Open has
-// kept is not reported again.
-func (s *Spool) saveDamage(g *segment, f file, d extent) error {
+// kept is not reported again. A failure to keep it must not keep the gateway
+// from starting: it stays in the segment for a while.
+func (s *Spool) saveDamage(g *segment, d extent) {
 	name := filepath.Join(s.corruptDir(), fmt.Sprintf("%016x-%d.frames", g.number, d.from))
 	if _, err := s.disk.Size(name); err == nil {
-		return nil
+		return
 	}
 	s.aside++
-	s.log.Error("part of the spool's log is damaged or was never finished: it was set aside",
-		"file", g.name, "from", d.from, "to", d.to, "kept", name, "err", d.why)
 	b, err := s.readRaw(g.name, d.from, d.to-d.from)
 	if err == nil {
 		err = s.save(name, b)
 	}
-	if err != nil {
-		return fmt.Errorf("set aside part of %s: %w", g.name, err)
-	}
-	return nil
+	s.log.Error("part of the spool's log is damaged or was never finished: it was set aside",
+		"file", g.name, "from", d.from, "to", d.to, "why", d.why, "kept", name, "err", err)
 }
 
-// moveAside moves a whole file to the corrupt directory.
-func (r *recovery) moveAside(name, text string, why error) error {
-	s := r.s
+// moveAside moves a whole segment to the corrupt directory.
+func (s *Spool) moveAside(name string, why error) {
 	to := filepath.Join(s.corruptDir(), filepath.Base(name))
 	s.aside++
-	s.log.Error(text, "file", name, "kept", to, "err", why)
-	if err := s.disk.Rename(name, to); err != nil {
-		return fmt.Errorf("set %s aside: %w", name, err)
-	}
-	return nil
+	err := s.disk.Rename(name, to)
+	s.log.Error("a segment of the spool cannot be read: the mail in it was set aside", "file", name, "why", why, "kept", to, "err", err)
 }
 
 // safeName makes a file name of an id.

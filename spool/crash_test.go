@@ -596,3 +596,64 @@ func TestCrashWhileCleaning(t *testing.T) {
 	}
 	t.Logf("%d steps", full.steps)
 }
+
+// A block of the disk that cannot be read costs the mail in it, no more.
+func TestUnreadableBlock(t *testing.T) {
+	d := newMemDisk()
+	s := openMem(t, d, Options{})
+	for i := range 40 {
+		commitOne(t, s, draft(fmt.Sprint("T", i), content0(strings.Repeat("x", 1000)), "a"))
+	}
+	s.Close()
+	for _, bad := range [][2]int64{{20_000, 20_001}, {20_000, 23_000}, {0, 10}} {
+		d2 := d.afterKill()
+		d2.badFrom, d2.badTo = bad[0], bad[1]
+		var log alerts
+		s := openMem(t, d2, Options{Log: log.logger()})
+		lost := 0
+		for i := range 40 {
+			e, err := s.Get(fmt.Sprint("T", i))
+			if err == nil {
+				var r *Reader
+				if r, err = s.Content(e.ID); err == nil {
+					r.Close()
+				}
+			}
+			if err != nil {
+				lost++
+			}
+		}
+		most := 8
+		if bad[0] == 0 {
+			most = 40 // the header of the segment
+		}
+		if lost == 0 || lost > most {
+			t.Errorf("%v: %d of 40 lost", bad, lost)
+		}
+		if log.count() == 0 {
+			t.Errorf("%v: no alert", bad)
+		}
+		commitOne(t, s, draft("new", content0("new"), "a"))
+		s.Close()
+	}
+}
+
+// The number of a segment is never used again, as long as something in corrupt/
+// bears it.
+func TestSegmentNumbersAreNotReused(t *testing.T) {
+	d := newMemDisk()
+	s := openMem(t, d, Options{})
+	commitOne(t, s, draft("A", content0("A"), "a"))
+	s.Close()
+	d = d.afterKill()
+	d.edit("log", "", func(b []byte) []byte { return []byte(strings.Repeat("garbage ", 100)) })
+	for range 3 {
+		s = openMem(t, d, Options{})
+		id := commitOne(t, s, draft("B", content0("B"), "a"))[0]
+		s.Remove(id)
+		s.Close()
+		if names := d.files("log"); len(names) == 0 || names[0] == segmentName(0) || len(d.files("corrupt")) != 1 {
+			t.Errorf("segments %q", names)
+		}
+	}
+}

@@ -76,6 +76,15 @@ func rawSegmentHeader(payload []byte) []byte {
 // segmentPrefix is what stands before the payload of a segment header.
 const segmentPrefix = len(segmentMagic) + 8
 
+// payloadLength returns the length of what follows the prefix of a segment
+// header; zero if b is no such prefix.
+func payloadLength(b []byte) int64 {
+	if len(b) < segmentPrefix || string(b[:len(segmentMagic)]) != segmentMagic {
+		return 0
+	}
+	return int64(binary.LittleEndian.Uint32(b[len(segmentMagic):]))
+}
+
 // decodeSegmentHeader reads a segment header from the first bytes of a file and
 // returns its length.
 func decodeSegmentHeader(b []byte) (segmentHeader, int, error) {

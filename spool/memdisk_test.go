@@ -31,6 +31,8 @@ type memDisk struct {
 	fault   func(op, name string) error // asked at every step
 	seen    []string                    // names of the steps
 	free    int64
+	badFrom int64 // bytes of segments in [badFrom, badTo) cannot be read
+	badTo   int64
 }
 
 type memFile struct {
@@ -283,6 +285,9 @@ func (h *memHandle) ReadAt(p []byte, off int64) (int, error) {
 	}
 	if off >= int64(len(h.f.data)) {
 		return 0, io.EOF
+	}
+	if strings.HasSuffix(h.name, ".log") && off < h.d.badTo && off+int64(len(p)) > h.d.badFrom {
+		return 0, syscall.EIO
 	}
 	n := copy(p, h.f.data[off:])
 	if n < len(p) {

@@ -35,6 +35,9 @@ func (s *Spool) recover() error {
 	if err != nil {
 		return fmt.Errorf("list what was set aside: %w", err)
 	}
+	for _, n := range before { // their numbers are not used again
+		s.w.next = max(s.w.next, numberOf(n)+1)
+	}
 	if err := r.openSegments(); err != nil {
 		return err
 	}
@@ -43,10 +46,21 @@ func (s *Spool) recover() error {
 			return err
 		}
 	}
-	if err := r.checkBodies(); err != nil {
-		return err
-	}
+	r.checkBodies()
 	return r.removeOrphans(len(before) > 0 || s.aside > 0)
+}
+
+// numberOf returns the segment that a file in the corrupt directory came from;
+// zero if it is not of that kind.
+func numberOf(name string) uint64 {
+	if len(name) < 17 || !strings.ContainsRune(".-", rune(name[16])) {
+		return 0
+	}
+	n, err := strconv.ParseUint(name[:16], 16, 64)
+	if err != nil || n > 1<<62 {
+		return 0
+	}
+	return n
 }
 
 // openSegments reads the header of every segment.
@@ -81,11 +95,12 @@ func (r *recovery) openSegment(name string, number uint64, last bool) error {
 		return fmt.Errorf("open segment: %w", err)
 	}
 	defer f.Close()
-	b := make([]byte, min(size, 64<<10))
-	if _, err := f.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("read segment %s: %w", name, err)
+	b, err := readSegmentHeader(f, size)
+	var h segmentHeader
+	n := 0
+	if err == nil {
+		h, n, err = decodeSegmentHeader(b)
 	}
-	h, n, err := decodeSegmentHeader(b)
 	if err == nil && h.number != number {
 		err = fmt.Errorf("%w: segment %d under the name of %d", errMalformed, h.number, number)
 	}
@@ -96,7 +111,8 @@ func (r *recovery) openSegment(name string, number uint64, last bool) error {
 			s.removeQuietly(name)
 			return nil
 		}
-		return r.moveAside(name, "a segment of the spool cannot be read: the mail in it was set aside", err)
+		s.moveAside(name, err)
+		return nil
 	}
 	for _, v := range h.voids {
 		r.voids[v.segment] = v.from
@@ -106,6 +122,24 @@ func (r *recovery) openSegment(name string, number uint64, last bool) error {
 		number: number, name: name, marker: h.marker, size: size, synced: int64(n), live: map[*content]bool{},
 	})
 	return nil
+}
+
+// readSegmentHeader reads no more of a segment than its header, whose neighbours
+// may be unreadable.
+func readSegmentHeader(f file, size int64) ([]byte, error) {
+	b := make([]byte, min(size, int64(segmentPrefix)))
+	if _, err := f.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	n := int64(len(b)) + payloadLength(b)
+	if n > min(size, 1<<20) {
+		return b, nil // that is no header
+	}
+	b = make([]byte, n)
+	if _, err := f.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	return b, nil
 }
 
 // A frame is one frame as it was found in a segment.
@@ -127,10 +161,7 @@ func (r *recovery) replay(g *segment) error {
 		g.size = min(g.size, from)
 	}
 	sc := &scanner{f: f, marker: g.marker, end: g.size}
-	frames, damaged, err := sc.all(g.synced)
-	if err != nil {
-		return fmt.Errorf("read segment %s: %w", g.name, err)
-	}
+	frames, damaged := sc.all(g.synced)
 	var epoch uint64
 	for i := range frames {
 		epoch = max(epoch, frames[i].epoch)
@@ -150,9 +181,7 @@ func (r *recovery) replay(g *segment) error {
 		}
 	}
 	for _, d := range damaged {
-		if err := s.saveDamage(g, f, d); err != nil {
-			return err
-		}
+		s.saveDamage(g, d)
 	}
 	g.synced = g.size
 	return nil
@@ -259,7 +288,7 @@ func (r *recovery) applyCommit(g *segment, fr *frame) error {
 }
 
 // checkBodies sets aside the entries whose body file is gone.
-func (r *recovery) checkBodies() error {
+func (r *recovery) checkBodies() {
 	s := r.s
 	for _, g := range s.w.segments {
 		for c := range g.live {
@@ -271,7 +300,6 @@ func (r *recovery) checkBodies() error {
 			}
 		}
 	}
-	return nil
 }
 
 // removeOrphans removes what a crash left: buffers, and bodies that no entry
@@ -293,132 +321,8 @@ func (r *recovery) removeOrphans(aside bool) error {
 		if !aside {
 			s.removeQuietly(filepath.Join(s.bodyDir(), n))
 		} else if err := s.disk.Rename(filepath.Join(s.bodyDir(), n), filepath.Join(s.corruptDir(), n)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("set a body aside: %w", err)
+			s.log.Error("cannot set a body aside", "file", n, "err", err)
 		}
 	}
 	return nil
-}
-
-// An extent is a damaged stretch of a segment.
-type extent struct {
-	from, to int64
-	why      error
-}
-
-// A scanner finds the frames of a segment.
-type scanner struct {
-	f      file
-	marker marker
-	end    int64
-	buf    []byte // window
-	start  int64  // offset of buf
-}
-
-// peek returns up to n bytes from off on. They are valid until the next call.
-func (sc *scanner) peek(off int64, n int) ([]byte, error) {
-	n = int(min(int64(n), sc.end-off))
-	if off >= sc.start && off+int64(n) <= sc.start+int64(len(sc.buf)) {
-		return sc.buf[off-sc.start:][:n], nil
-	}
-	size := int(min(int64(max(n, 4<<10)), sc.end-off))
-	if cap(sc.buf) < size {
-		sc.buf = make([]byte, size)
-	}
-	sc.buf = sc.buf[:size]
-	sc.start = off
-	got, err := sc.f.ReadAt(sc.buf, off)
-	if got < size && !errors.Is(err, io.EOF) {
-		return nil, err
-	}
-	sc.buf = sc.buf[:got]
-	return sc.buf[:min(n, got)], nil
-}
-
-// all returns the whole frames from off on, and the stretches that are none.
-func (sc *scanner) all(off int64) (frames []frame, damaged []extent, err error) {
-	for off < sc.end {
-		fr, ok, err := sc.frame(off)
-		if err != nil {
-			return nil, nil, err
-		}
-		if ok {
-			frames = append(frames, fr)
-			off += fr.size()
-			continue
-		}
-		next, err := sc.search(off + 1)
-		if err != nil {
-			return nil, nil, err
-		}
-		empty, err := sc.empty(off, next)
-		if err != nil {
-			return nil, nil, err
-		}
-		if !empty {
-			damaged = append(damaged, extent{off, next, errMalformed})
-		}
-		off = next
-	}
-	return frames, damaged, nil
-}
-
-// frame reads the frame at off; false if there is no whole one.
-func (sc *scanner) frame(off int64) (frame, bool, error) {
-	b, err := sc.peek(off, headerSize)
-	if err != nil {
-		return frame{}, false, err
-	}
-	h, ok := decodeFrameHeader(b, sc.marker)
-	if !ok || h.size() > sc.end-off {
-		return frame{}, false, nil
-	}
-	b, err = sc.peek(off+headerSize, int(h.meta))
-	if err != nil {
-		return frame{}, false, err
-	}
-	if int64(len(b)) != h.meta || crc32.Checksum(b, castagnoli) != h.metaSum {
-		return frame{}, false, nil
-	}
-	return frame{frameHeader: h, at: off, data: bytes.Clone(b)}, true, nil
-}
-
-// search returns the offset of the next whole frame header from off on; the end
-// if there is none.
-func (sc *scanner) search(off int64) (int64, error) {
-	for off < sc.end {
-		b, err := sc.peek(off, 256<<10)
-		if err != nil {
-			return 0, err
-		}
-		i := bytes.Index(b, sc.marker[:])
-		if i < 0 {
-			if off+int64(len(b)) >= sc.end || len(b) <= len(sc.marker) {
-				return sc.end, nil
-			}
-			off += int64(len(b) - len(sc.marker) + 1)
-			continue
-		}
-		off += int64(i)
-		if _, ok, err := sc.frame(off); ok || err != nil {
-			return off, err
-		}
-		off++
-	}
-	return sc.end, nil
-}
-
-// empty reports whether [from, to) is all zeros: blocks that the file system
-// gave the file and nobody wrote.
-func (sc *scanner) empty(from, to int64) (bool, error) {
-	for from < to {
-		b, err := sc.peek(from, int(min(to-from, 64<<10)))
-		if err != nil || len(b) == 0 {
-			return false, err
-		}
-		if len(bytes.Trim(b, "\x00")) > 0 {
-			return false, nil
-		}
-		from += int64(len(b))
-	}
-	return true, nil
 }

@@ -315,14 +315,20 @@ func (s *Spool) Aside() int {
 	return s.aside
 }
 
-// Free returns the bytes that may be used before ErrFull.
+// Free returns the bytes that may be used before ErrFull: none below the
+// reserve.
 func (s *Spool) Free() (int64, error) {
 	n, err := s.disk.Free(s.dir)
 	if err != nil {
 		return 0, fmt.Errorf("ask free space of spool: %w", err)
 	}
-	return n - s.opt.Reserve, nil
+	return max(n-s.opt.Reserve, 0), nil
 }
+
+// Room reports whether a message of that size, zero if it is not known, may be
+// received now without reaching into the reserve. When the disk cannot be asked
+// there is none.
+func (s *Spool) Room(size int64) bool { return s.checkFree(size) == nil }
 
 // checkFree returns ErrFull if n more bytes would reach into the reserve.
 func (s *Spool) checkFree(n int64) error {
