@@ -25,8 +25,10 @@ func BenchmarkQueue(b *testing.B) {
 			defer s.Close()
 			var done sync.WaitGroup
 			q := New(Options{Spool: s,
-				Deliver: func(context.Context, spool.Entry, io.ReaderAt, int64) []relay.Outcome { return []relay.Outcome{accepted} },
-				Events:  func(Event) { done.Done() },
+				Deliver: func(context.Context, spool.Entry, io.ReaderAt, int64) []relay.Outcome {
+					return []relay.Outcome{accepted}
+				},
+				Events: func(Event) { done.Done() },
 			})
 			ctx, cancel := context.WithCancel(context.Background())
 			ended := make(chan struct{})
