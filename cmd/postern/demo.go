@@ -23,6 +23,7 @@ import (
 
 	"postern/gateway"
 	"postern/mail"
+	"postern/policy"
 )
 
 //go:embed demo.toml
@@ -89,7 +90,7 @@ func startDemo(ctx context.Context, dir, upstream string, seen *verdicts) (*inst
 		return nil, err
 	}
 	var text bytes.Buffer
-	err = t.Execute(&text, map[string]string{"Upstream": upstream, "State": dir, "Inbound": freePort("127.0.0.1:2525"), "Outbound": freePort("127.0.0.1:2587")})
+	err = t.Execute(&text, map[string]string{"Upstream": upstream, "State": dir, "Inbound": preferredAddress("127.0.0.1:2525"), "Outbound": preferredAddress("127.0.0.1:2587")})
 	if err != nil {
 		return nil, err
 	}
@@ -99,8 +100,8 @@ func startDemo(ctx context.Context, dir, upstream string, seen *verdicts) (*inst
 	})
 }
 
-// freePort is the preferred address, or one with a port that the system picks.
-func freePort(preferred string) string {
+// preferredAddress is the preferred address, or one with a port that the system picks.
+func preferredAddress(preferred string) string {
 	l, err := net.Listen("tcp", preferred)
 	if err != nil {
 		return "127.0.0.1:0"
@@ -147,9 +148,10 @@ func (d *demoCmd) send(in *instance, s sample, seen *verdicts) demoRow {
 		row.Verdict, row.Why = "refused", "before the message: "+reply
 	default:
 		row.Rule, row.Why = out.Decisions[0].Rule, out.Decisions[0].Why
-		row.Verdict = map[string]string{"sent": "delivered", "queued": "queued", "held": "held", "rejected": "refused", "deferred": "deferred", "discarded": "discarded"}[fates[0].Status]
-		if fates[0].Status == "sent" && len(out.Decisions[0].Actions) > 0 {
-			row.Verdict = "changed"
+		row.Verdict = map[string]string{"sent": "delivered", "queued": "delivered", "held": "held", "rejected": "refused", "deferred": "deferred", "discarded": "discarded"}[fates[0].Status]
+		if actions := out.Decisions[0].Actions; fates[0].Disposition == policy.Relay && len(actions) > 0 {
+			row.Verdict, row.Rule = "changed", actions[0].Rule
+			row.Why = fmt.Sprintf("%s by rule %s", actions[0].Name, actions[0].Rule)
 		}
 	}
 	return row
