@@ -50,6 +50,11 @@ func (g *Gateway) deliverEntry(ctx context.Context, e spool.Entry, content io.Re
 		ID: e.Transaction, From: e.From, Options: e.Options, Size: size, EightBit: e.EightBit, UTF8: e.UTF8, Demands: e.Demands, Client: &e.Session,
 		Content: func() io.Reader { return io.NewSectionReader(content, 0, size) },
 	}
+	if whole, ok := content.(interface{ Bytes() ([]byte, bool) }); ok {
+		if b, ok := whole.Bytes(); ok {
+			m.Bytes = [][]byte{b}
+		}
+	}
 	for _, i := range e.Pending() {
 		m.To = append(m.To, e.To[i].Recipient)
 	}

@@ -47,7 +47,6 @@ func (s *serveCmd) Run(g *globals) error {
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
 	defer signal.Stop(signals)
 	stopWatching := in.watch()
-	defer stopWatching()
 	for name, l := range in.listeners {
 		log.Info("listening", "listener", name, "address", l.socket.Addr().String(), "role", string(l.role))
 	}
@@ -61,6 +60,7 @@ func (s *serveCmd) Run(g *globals) error {
 	}
 	notify(daemon.SdNotifyStopping)
 	log.Info("stopping")
+	stopWatching()
 	in.stop(context.Background())
 	return nil
 }
