@@ -1,14 +1,25 @@
+# shellcheck shell=bash
 # Common to run.sh and faults.sh: builds and starts the gateway, and ends it.
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 here=$root/testdata/exam
 work=$(mktemp -d "${TMPDIR:-/tmp}/postern-exam.XXXXXX")
-gateway=""
+gateway="" stuck=0
 export POSTERN_STATE=$work/state
 mkdir -p "$POSTERN_STATE"
 
 end_gateway() {
   if [[ -n $gateway ]]; then
     kill "$gateway" 2>/dev/null || true
+    local left
+    for ((left = 400; left > 0; left--)); do
+      kill -0 "$gateway" 2>/dev/null || break
+      sleep 0.1
+    done
+    if ((left == 0)); then
+      echo "the gateway did not end within 40 s; where it stood:" >&2
+      kill -QUIT "$gateway" 2>/dev/null || true
+      stuck=1
+    fi
     wait "$gateway" 2>/dev/null || true
     gateway=""
   fi
@@ -16,11 +27,13 @@ end_gateway() {
 finish() {
   local status=$?
   end_gateway
+  ((stuck == 0 || status != 0)) || status=1
   if ((status != 0)) && [[ -s $work/log ]]; then
     echo "--- last lines of the gateway's log" >&2
-    tail -n 20 "$work/log" >&2
+    if ((stuck)); then grep -A 40 '^goroutine\|^SIGQUIT' "$work/log" >&2; else tail -n 20 "$work/log" >&2; fi
   fi
   rm -rf "$work"
+  exit "$status"
 }
 trap finish EXIT
 trap 'exit 130' INT TERM
@@ -60,8 +73,8 @@ take_ports() {
 start_gateway() {
   (cd "$work" && exec "$POSTERN" serve --config "$policy") </dev/null >"$work/log" 2>&1 &
   gateway=$!
-  local i line
-  for i in $(seq 200); do
+  local left line
+  for ((left = 200; left > 0; left--)); do
     if line=$(exec 3<>/dev/tcp/127.0.0.1/2525 && read -r -t 5 line <&3 && echo "$line") 2>/dev/null; then
       [[ $line == 220* ]] && return 0
     fi
