@@ -19,10 +19,11 @@ type condition struct {
 	strict bool // a from exception: holds only for authenticated authors
 	test   func(v *view) Truth
 	got    func(v *view) string
-	marks  []int     // symbols whose parts it marks
-	labels []Glob    // only those of the marks with such a label; nil: all
-	virus  bool      // it is about malware
-	say    [2]string // phrase, English and French
+	seen   func(v *view) string // what made it hold, for Why; nil: what got says
+	marks  []int                // symbols whose parts it marks
+	labels []Glob               // only those of the marks with such a label; nil: all
+	virus  bool                 // it is about malware
+	say    [2]string            // phrase, English and French
 	node   *node
 	cover  coverage
 }

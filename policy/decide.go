@@ -244,11 +244,18 @@ func (r *rule) because(v *view) string {
 		return "rule " + r.name + " takes everything"
 	}
 	var b strings.Builder
-	for i, c := range r.match {
-		if i > 0 {
+	for _, c := range r.match {
+		if c.key == "direction" && len(r.match) > 1 {
+			continue // it says nothing about the message
+		}
+		if b.Len() > 0 {
 			b.WriteString("; ")
 		}
-		b.WriteString(c.key + ": " + c.got(v))
+		said := c.got
+		if c.seen != nil {
+			said = c.seen
+		}
+		b.WriteString(c.key + ": " + said(v))
 	}
 	return b.String()
 }

@@ -101,6 +101,7 @@ func (c *compiler) enumKey(n *node, ref keyRef, use *keyUse) *condition {
 		say:  sayValues(use.say, words),
 		test: func(v *view) Truth { return v.reported(ids, rests) },
 		got:  func(v *view) string { return v.words(ref.key.Values, universe, everyone) },
+		seen: func(v *view) string { return v.evidence(ids, rests) },
 	}
 }
 
