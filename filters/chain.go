@@ -54,6 +54,7 @@ type link struct {
 	checker Checker
 	timeout time.Duration
 	ignore  bool
+	light   bool               // no goroutine is worth while: the filter is Light or idle
 	order   int                // position among all filters
 	slot    int                // position among those that scan
 	needs   []int              // slots of the filters that it requires
@@ -66,11 +67,14 @@ type link struct {
 func (c *Chain) Link(f *Filter, checker Checker, s LinkSettings) error {
 	l := &link{
 		filter: f, checker: checker, timeout: s.Timeout, ignore: s.OnFailure == FailureIgnore,
-		order: len(c.links), slot: len(c.scans),
+		order: len(c.links), slot: len(c.scans), light: f.Light,
 		scores: make(map[string]float64, len(f.Symbols)), forced: map[string]bool{},
 	}
 	if l.timeout <= 0 {
 		l.timeout = DefaultTimeout
+	}
+	if i, ok := checker.(Idler); ok && i.Idle() {
+		l.light = true
 	}
 	if c.Order(f.Name) >= 0 {
 		return fmt.Errorf("filter %s is linked twice", f.Name)

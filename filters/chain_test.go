@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -356,5 +357,28 @@ func BenchmarkLightChain(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		c.Check(context.Background(), tx)
+	}
+}
+
+// idle has nothing to do and says where it was asked.
+type idle struct{ stack string }
+
+func (*idle) Idle() bool { return true }
+
+func (i *idle) Check(context.Context, *mail.Transaction, Results) (Verdict, error) {
+	i.stack = string(debug.Stack())
+	return Verdict{}, nil
+}
+
+func TestIdle(t *testing.T) {
+	var c Chain
+	i := &idle{}
+	mustLink(t, &c, declare("a", Data, nil), i, LinkSettings{})
+	rs := c.Check(t.Context(), &mail.Transaction{})
+	if len(rs) != 1 || rs[0].Filter != "a" || rs[0].Err != nil {
+		t.Errorf("%+v", rs)
+	}
+	if !strings.Contains(i.stack, "runLight") {
+		t.Errorf("an idle filter ran on a goroutine of its own:\n%s", i.stack)
 	}
 }

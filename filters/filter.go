@@ -123,6 +123,12 @@ type Warner interface {
 	Warnings() []string
 }
 
+// An Idler is a Checker whose settings may leave it nothing to do. It is asked
+// once, when it is linked: the chain then runs it without a goroutine.
+type Idler interface {
+	Idle() bool
+}
+
 // A Parser is a Checker that says how messages are to be parsed: within which
 // limits, and what opens the archives in them.
 type Parser interface {

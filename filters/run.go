@@ -47,7 +47,7 @@ func (c *Chain) CheckStage(ctx context.Context, stage Stage, tx *mail.Transactio
 		} else if l.filter.Stage <= stage {
 			results = append(results, Result{})
 			todo++
-			if !l.filter.Light {
+			if !l.light {
 				heavy++
 			}
 		}
@@ -125,12 +125,12 @@ func (c *Chain) runAll(ctx context.Context, stage Stage, tx *mail.Transaction, r
 	}
 	runs := func(l *link) bool { return l.filter.Stage <= stage && earlier.index(l.filter.Name) < 0 }
 	for _, l := range c.scans {
-		if runs(l) && !l.filter.Light {
+		if runs(l) && !l.light {
 			go l.runHeavy(ctx, tx, cells)
 		}
 	}
 	for _, l := range c.scans {
-		if runs(l) && l.filter.Light {
+		if runs(l) && l.light {
 			cells[l.slot].finish(l.runLight(ctx, tx, l.await(cells)))
 		}
 	}

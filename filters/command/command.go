@@ -72,6 +72,9 @@ func (c *Checker) Validate() error {
 	return nil
 }
 
+// Idle reports that no program is set.
+func (c *Checker) Idle() bool { return len(c.Program) == 0 }
+
 // Open checks that the program is there, unless this is a trial that does not
 // run it.
 func (c *Checker) Open(_ context.Context, env *filters.Env) error {
@@ -89,7 +92,7 @@ func (c *Checker) Open(_ context.Context, env *filters.Env) error {
 // Check runs the program.
 func (c *Checker) Check(ctx context.Context, tx *mail.Transaction, _ filters.Results) (filters.Verdict, error) {
 	switch {
-	case len(c.Program) == 0:
+	case c.Idle():
 		return filters.Verdict{}, nil
 	case c.skip:
 		return one("COMMAND_SKIPPED", c.Program[0]+" was not run"), nil
