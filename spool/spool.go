@@ -74,6 +74,7 @@ type Spool struct {
 	unlock func()
 	prefix string // of the file names of this run
 	names  atomic.Uint64
+	seen   atomic.Pointer[freeSpace] // by Room
 
 	mu       sync.Mutex
 	items    map[string]*item
@@ -327,8 +328,29 @@ func (s *Spool) Free() (int64, error) {
 
 // Room reports whether a message of that size, zero if it is not known, may be
 // received now without reaching into the reserve. When the disk cannot be asked
-// there is none.
-func (s *Spool) Room(size int64) bool { return s.checkFree(size) == nil }
+// there is none. That there was room holds for a moment; a Buffer looks again
+// while it grows.
+func (s *Spool) Room(size int64) bool {
+	seen := s.seen.Load()
+	if seen == nil || time.Since(seen.at) > freeHolds {
+		n, err := s.Free()
+		if err != nil || n <= size {
+			return false
+		}
+		seen = &freeSpace{at: time.Now(), n: n}
+		s.seen.Store(seen)
+	}
+	return seen.n > size
+}
+
+// freeHolds is for how long a look at the free space tells enough for Room.
+const freeHolds = 100 * time.Millisecond
+
+// A freeSpace is what a look at the free space has told.
+type freeSpace struct {
+	at time.Time
+	n  int64
+}
 
 // checkFree returns ErrFull if n more bytes would reach into the reserve.
 func (s *Spool) checkFree(n int64) error {

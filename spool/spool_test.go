@@ -456,3 +456,24 @@ func (a *alerts) count() int {
 	defer a.mu.Unlock()
 	return strings.Count(a.b.String(), "\n")
 }
+
+func TestRoom(t *testing.T) {
+	d := newMemDisk()
+	s := openMem(t, d, Options{Reserve: 1000})
+	d.setFree(1010)
+	if s.Room(10) || !s.Room(9) {
+		t.Error("10 free bytes are room for 9, not for 10")
+	}
+	d.setFree(1 << 30)
+	for s.Room(10) != true { // what was seen holds for a moment
+		time.Sleep(5 * time.Millisecond)
+	}
+	d.setFree(0)
+	for s.Room(0) {
+		time.Sleep(5 * time.Millisecond)
+	}
+	d.setFree(1 << 30)
+	if !s.Room(10) {
+		t.Error("that the disk is full is not to be remembered")
+	}
+}
