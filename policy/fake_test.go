@@ -125,7 +125,7 @@ hostname = "mx.example.org"
 [[upstream]]
 name = "mail"
 to = ["10.0.5.10:25"]
-for = ["example.org"]
+for = ["example.org", "archive.example"]
 `
 
 var testTime = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)

@@ -385,10 +385,19 @@ func (c *compiler) journalKey(r *rule) {
 			c.log.value(n, "rule.copy_to: %q is not a mail address", s)
 			continue
 		}
+		c.needRoute(n, "rule.copy_to", path)
 		r.journal = append(r.journal, path)
 		say = append(say, s)
 	}
 	r.say = sayValues(r.say, say)
+}
+
+// needRoute: mail that we send ourselves must have a next hop, or it would wait
+// in the queue for ever.
+func (c *compiler) needRoute(n *node, where string, to mail.Path) {
+	if _, ok := c.p.UpstreamFor("", to); !ok {
+		c.log.value(n, `%s: no upstream takes mail for %s: add an [[upstream]] with for = [%q]`, where, to.Domain, to.Domain)
+	}
 }
 
 var noticeWords = []string{"sender", "officer", "admin"}
@@ -404,8 +413,11 @@ func (c *compiler) ruleNotify(r *rule, t *ruleTable) {
 			continue
 		}
 		if strings.Contains(s, "@") {
-			if path, err := mail.ParsePath(s, true); err != nil || path.Domain == "" {
+			path, err := mail.ParsePath(s, true)
+			if err != nil || path.Domain == "" {
 				c.log.value(item, "rule.notify: %q is not a mail address", s)
+			} else {
+				c.needRoute(item, "rule.notify", path)
 			}
 			continue
 		}
