@@ -3,6 +3,7 @@ package main
 import (
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -29,6 +30,43 @@ type meter struct {
 	reloads    *prometheus.CounterVec
 	reloadOK   prometheus.Gauge
 	reloadTime prometheus.Gauge
+
+	// What is counted for every message is looked up without its labels.
+	fates   children[fate, prometheus.Counter]
+	times   children[string, prometheus.Observer] // of filters
+	handed  children[string, prometheus.Observer] // of deliveries
+	answers children[int, prometheus.Counter]
+}
+
+// A fate is what became of a recipient of a message in that direction.
+type fate struct {
+	direction mail.Direction
+	action    string
+}
+
+// children keeps the metrics of a vector by what they count, so that their
+// labels need not be hashed each time.
+type children[K comparable, V any] struct {
+	mu sync.RWMutex
+	m  map[K]V
+}
+
+// of returns the child of k, which it lets be made at first.
+func (c *children[K, V]) of(k K, made func(K) V) V {
+	c.mu.RLock()
+	v, ok := c.m[k]
+	c.mu.RUnlock()
+	if ok {
+		return v
+	}
+	v = made(k) // the vector gives the same one to all who ask
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.m == nil {
+		c.m = map[K]V{}
+	}
+	c.m[k] = v
+	return v
 }
 
 func newMeter() *meter {
@@ -81,7 +119,9 @@ func (m *meter) gauge(name, help string, labels prometheus.Labels, value func() 
 // Message counts one recipient's fate, and the message's size once (size 0
 // counts none).
 func (m *meter) Message(d mail.Direction, action string, size int64) {
-	m.messages.WithLabelValues(string(d), action).Inc()
+	m.fates.of(fate{d, action}, func(f fate) prometheus.Counter {
+		return m.messages.WithLabelValues(string(f.direction), f.action)
+	}).Inc()
 	if size > 0 {
 		m.bytes.Observe(float64(size))
 	}
@@ -92,7 +132,7 @@ func (m *meter) Verdict(took time.Duration) { m.verdict.Observe(took.Seconds()) 
 
 // Filter notes how long one filter took and whether it broke.
 func (m *meter) Filter(name string, took time.Duration, broken bool) {
-	m.filter.WithLabelValues(name).Observe(took.Seconds())
+	m.times.of(name, func(n string) prometheus.Observer { return m.filter.WithLabelValues(n) }).Observe(took.Seconds())
 	if broken {
 		m.filterErrs.WithLabelValues(name).Inc()
 	}
@@ -100,10 +140,13 @@ func (m *meter) Filter(name string, took time.Duration, broken bool) {
 
 // Delivery notes how long a next hop took.
 func (m *meter) Delivery(upstream string, took time.Duration) {
-	m.delivery.WithLabelValues(upstream).Observe(took.Seconds())
+	m.handed.of(upstream, func(n string) prometheus.Observer { return m.delivery.WithLabelValues(n) }).Observe(took.Seconds())
 }
 
-func (m *meter) reply(code int)      { m.replies.WithLabelValues(strconv.Itoa(code)).Inc() }
+func (m *meter) reply(code int) {
+	m.answers.of(code, func(n int) prometheus.Counter { return m.replies.WithLabelValues(strconv.Itoa(n)) }).Inc()
+}
+
 func (m *meter) tlsSession(v string) { m.tls.WithLabelValues(v).Inc() }
 
 func (m *meter) reloaded(ok bool, at time.Time) {
