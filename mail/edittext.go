@@ -231,6 +231,11 @@ func (t textEdit) store(content []byte, charset string) []edit {
 	if enc == encUU || enc == encYEnc {
 		enc = encBase64
 	}
+	body := encodeBody(content, enc)
+	if enc != encBase64 && delimits(p, body) {
+		enc = encBase64
+		body = encodeBody(content, enc)
+	}
 	var list []edit
 	var fresh strings.Builder
 	list = t.setField(list, &fresh, idContentType, "Content-Type", contentType(p, charset), charset != p.Charset())
@@ -241,7 +246,45 @@ func (t textEdit) store(content []byte, charset string) []edit {
 	if at, before, after := p.headerEnd(); before != "" || after != "" || fresh.Len() > 0 {
 		list = append(list, edit{at, at, []byte(before + fresh.String() + after)})
 	}
-	return append(list, edit{p.body, p.end, slices.Concat(encodeBody(content, enc), p.tail())})
+	return append(list, edit{p.body, p.end, slices.Concat(body, p.tail())})
+}
+
+// delimits reports whether a line of the new body of p would be a delimiter to
+// anybody: an escape that is not needed any more, a line that is folded anew, or
+// text before it can bring one to light that was text for whoever looked at the
+// message before. Such a body is written in base64, which has no hyphens.
+func delimits(p *Part, body []byte) bool {
+	for q := p.parent; q != nil; q = q.parent {
+		var all []string
+		if q.boundary != nil {
+			all = append(all, *q.boundary)
+		}
+		if q.odd != nil {
+			all = append(all, q.odd.boundaries...)
+		}
+		for _, b := range all {
+			if delimitedBy(body, "--"+b) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// delimitedBy reports whether a line of body begins with the delimiter, after
+// blanks or not. Whatever is not visible may end a line.
+func delimitedBy(body []byte, delimiter string) bool {
+	for {
+		i := bytes.Index(body, []byte(delimiter))
+		if i < 0 {
+			return false
+		}
+		before := bytes.TrimRight(body[:i], " \t")
+		if len(before) == 0 || before[len(before)-1] < ' ' {
+			return true
+		}
+		body = body[i+1:]
+	}
 }
 
 // setField changes a field of the part's header, or adds it to fresh.

@@ -1,6 +1,7 @@
 package strip
 
 import (
+	"encoding/base64"
 	"fmt"
 	"mime/quotedprintable"
 	"slices"
@@ -37,23 +38,42 @@ func (c *Checker) notice(with *Action, in filters.RewriteInput, v *victim) []byt
 	if sentence == shippedNote {
 		sentence = w.sentence
 	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "Content-Type: text/plain; charset=utf-8; name=%q\r\n", w.file)
-	fmt.Fprintf(&b, "Content-Disposition: inline; filename=%q\r\n", w.file)
-	b.WriteString("Content-Transfer-Encoding: quoted-printable\r\n\r\n")
-	q := quotedprintable.NewWriter(&b)
-	fmt.Fprintf(q, "%s\r\n\r\n", filters.Clean(sentence, 2000))
+	var text strings.Builder
+	fmt.Fprintf(&text, "%s\r\n\r\n", filters.Clean(sentence, 2000))
 	for _, line := range []struct {
 		word   string
 		values []string
 	}{{w.name, names(v, w.unnamed)}, {w.reason, v.why}, {w.rule, []string{in.Rule}}, {w.id, []string{in.Tx.ID}}} {
 		for _, value := range line.values {
-			fmt.Fprintf(q, "%s: %s\r\n", line.word, filters.Clean(value, 300))
+			fmt.Fprintf(&text, "%s: %s\r\n", line.word, filters.Clean(value, 300))
 		}
 	}
-	q.Close() // a Builder takes everything
-	b.WriteString("\r\n")
+	encoding, body := encode(text.String())
+	var b strings.Builder
+	fmt.Fprintf(&b, "Content-Type: text/plain; charset=utf-8; name=%q\r\n", w.file)
+	fmt.Fprintf(&b, "Content-Disposition: inline; filename=%q\r\n", w.file)
+	fmt.Fprintf(&b, "Content-Transfer-Encoding: %s\r\n\r\n%s\r\n", encoding, body)
 	return []byte(b.String())
+}
+
+// encode writes text in quoted-printable, which people can read in the source;
+// or in base64 where a folded line would begin with two hyphens: a name from
+// outside must not become a delimiter.
+func encode(text string) (encoding, body string) {
+	var b strings.Builder
+	q := quotedprintable.NewWriter(&b)
+	q.Write([]byte(text)) // a Builder takes everything
+	q.Close()
+	if body = b.String(); !strings.Contains("\n"+body, "\n--") {
+		return "quoted-printable", body
+	}
+	b.Reset()
+	for packed := base64.StdEncoding.EncodeToString([]byte(text)); packed != ""; {
+		n := min(len(packed), 76)
+		b.WriteString(packed[:n] + "\r\n")
+		packed = packed[n:]
+	}
+	return "base64", b.String()
 }
 
 // names returns the names of what is taken out. What is no more than another

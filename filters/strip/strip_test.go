@@ -200,3 +200,20 @@ func TestErrors(t *testing.T) {
 		}
 	}
 }
+
+// TestNoticeNeverDelimits gives an attachment a name that, folded by
+// quoted-printable, would begin a line with the delimiter: the notice stays one
+// part.
+func TestNoticeNeverDelimits(t *testing.T) {
+	for pad := 55; pad < 75; pad++ {
+		name := strings.Repeat("x", pad) + "--b"
+		before := filterstest.Message(mixed(attachment(name, "MZ program"), attachment("report.pdf", "%PDF-1.4")), mail.Options{})
+		after, got, err := rewrite(t, before, "en", shippedNote, "2")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(after.Parts()) != len(before.Parts()) || !strings.Contains(after.Part("2").Text(), name) {
+			t.Fatalf("%d parts became %d: %s", len(before.Parts()), len(after.Parts()), got)
+		}
+	}
+}
