@@ -57,24 +57,31 @@ func (c *content) discard() {
 // Write takes the next octets. It does not fail: what went wrong is for verdict
 // to say, when all has been read.
 func (c *content) Write(p []byte) (int, error) {
+	if len(p) > 0 {
+		lfs, pairs := c.countLines(p)
+		c.take(p, lfs, pairs)
+	}
+	return len(p), nil
+}
+
+// take is Write for who has counted the LFs of p, and those among them that
+// follow a CR.
+func (c *content) take(p []byte, lfs, pairs int64) {
 	if len(p) == 0 {
-		return 0, nil
+		return
 	}
 	c.size += int64(len(p))
 	c.nul = c.nul || bytes.IndexByte(p, 0) >= 0
 	crs := int64(bytes.Count(p, []byte{'\r'}))
-	lfs, pairs := c.countLines(p)
 	c.crs, c.lfs, c.pairs = c.crs+crs, c.lfs+lfs, c.pairs+pairs
 	c.ends = p[len(p)-1]
-	if c.size > c.limit || c.nul || c.err != nil || c.bare() && !c.normalise {
-		return len(p), nil
-	}
-	if c.normalise && (c.cr || lfs != pairs || crs != pairs) {
+	switch {
+	case c.size > c.limit || c.nul || c.err != nil || c.bare() && !c.normalise:
+	case c.normalise && (c.cr || lfs != pairs || crs != pairs):
 		c.rewrite(p)
-		return len(p), nil
+	default:
+		c.store(p)
 	}
-	c.store(p)
-	return len(p), nil
 }
 
 // countLines counts the LFs of p and those among them that follow a CR.

@@ -54,18 +54,21 @@ type dots struct {
 // next passes on as much of p as is certain. It returns how much of p it has
 // used, and whether the content has ended. Only CR LF . CR LF ends it.
 func (d *dots) next(p []byte, c *content) (used int, end bool) {
-	from, i := 0, 0 // p[from:i] is to be passed on
+	from, i := 0, 0     // p[from:i] is to be passed on
+	var lfs, ends int64 // LFs in it, and those among them that end a line
+	pass := func(to int) {
+		c.take(p[from:to], lfs, ends)
+		from, lfs, ends = to, 0, 0
+	}
 	for {
 		if d.start && i < len(p) && p[i] == '.' {
+			pass(i)
 			switch rest := p[i:]; {
 			case len(rest) == 1 || rest[1] == '\r' && len(rest) == 2:
-				c.Write(p[from:i])
 				return i, false
 			case rest[1] == '\r' && rest[2] == '\n':
-				c.Write(p[from:i])
 				return i + 3, true
 			}
-			c.Write(p[from:i])
 			i++
 			from = i
 			d.start = false
@@ -74,7 +77,11 @@ func (d *dots) next(p []byte, c *content) (used int, end bool) {
 		if j < 0 {
 			break
 		}
+		// A CR is never parted from what follows it, so it stands in p.
 		d.start = i+j > 0 && p[i+j-1] == '\r'
+		if lfs++; d.start {
+			ends++
+		}
 		i += j + 1
 	}
 	// A CR at the end waits for the octet after it, so that a CR LF is never
@@ -88,7 +95,7 @@ func (d *dots) next(p []byte, c *content) (used int, end bool) {
 			d.start = false
 		}
 	}
-	c.Write(p[from:n])
+	pass(n)
 	return n, false
 }
 
