@@ -132,7 +132,7 @@ func (w *contentWriter) take(p []byte) error {
 		}
 	}
 	for {
-		i := bytes.Index(p[start:], []byte("\n."))
+		i := lineDot(p[start:])
 		if i < 0 {
 			break
 		}
@@ -152,6 +152,28 @@ func (w *contentWriter) take(p []byte) error {
 	}
 	w.prev[1] = p[len(p)-1]
 	return w.add(p[start:])
+}
+
+// lineDot returns where the first LF stands that a dot follows, -1 if there is
+// none. Encoded files have no dots at all and most texts fewer dots than lines,
+// so dots are what it looks for, as long as they are few.
+func lineDot(p []byte) int {
+	for i, dots := 0, 0; ; {
+		j := bytes.IndexByte(p[i:], '.')
+		if j < 0 {
+			return -1
+		}
+		if i += j; i > 0 && p[i-1] == '\n' {
+			return i - 1
+		}
+		i++
+		if dots++; dots > 8+i/64 {
+			if j = bytes.Index(p[i:], []byte("\n.")); j < 0 {
+				return -1
+			}
+			return i + j
+		}
+	}
 }
 
 // add queues p as it is.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -293,4 +294,21 @@ func FuzzReply(f *testing.F) {
 			t.Fatalf("%q reads as %+v", text, reply)
 		}
 	})
+}
+
+// TestLineDot compares with the plain search, for few dots and for many.
+func TestLineDot(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	for range 20000 {
+		b := make([]byte, r.IntN(200))
+		for i := range b {
+			b[i] = "..\n\r"[r.IntN(4)]
+			if r.IntN(40) > 0 {
+				b[i] = "abcdefg."[r.IntN(8)]
+			}
+		}
+		if got, want := lineDot(b), bytes.Index(b, []byte("\n.")); got != want {
+			t.Fatalf("%q: %d, want %d", b, got, want)
+		}
+	}
 }
