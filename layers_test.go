@@ -30,6 +30,7 @@ var layers = []string{
 	"store",
 	"dns/*",
 	"dns",
+	"mail/authres",
 	"mail",
 }
 
