@@ -1,8 +1,7 @@
 package mail
 
 import (
-	"fmt"
-	"strings"
+	"strconv"
 
 	"github.com/emersion/go-smtp"
 )
@@ -36,11 +35,20 @@ func (r Reply) Permanent() bool { return r.Code >= 500 && r.Code < 600 }
 
 // String returns the reply on one line: "550 5.7.1 text".
 func (r Reply) String() string {
-	text := strings.ReplaceAll(r.Text, "\n", " ")
-	if r.Enhanced == (smtp.EnhancedCode{}) || r.Enhanced == smtp.NoEnhancedCode {
-		return fmt.Sprintf("%d %s", r.Code, text)
+	b := make([]byte, 0, 16+len(r.Text))
+	b = strconv.AppendInt(b, int64(r.Code), 10)
+	if r.Enhanced != (smtp.EnhancedCode{}) && r.Enhanced != smtp.NoEnhancedCode {
+		b = appendStatus(append(b, ' '), r.Enhanced)
 	}
-	return fmt.Sprintf("%d %s %s", r.Code, r.Status(), text)
+	b = append(b, ' ')
+	text := len(b)
+	b = append(b, r.Text...)
+	for i := text; i < len(b); i++ {
+		if b[i] == '\n' {
+			b[i] = ' '
+		}
+	}
+	return string(b)
 }
 
 // Status returns the enhanced status code as text; where there is none, the
@@ -50,5 +58,12 @@ func (r Reply) Status() string {
 	if e == (smtp.EnhancedCode{}) || e == smtp.NoEnhancedCode {
 		e = smtp.EnhancedCode{r.Code / 100, 0, 0}
 	}
-	return fmt.Sprintf("%d.%d.%d", e[0], e[1], e[2])
+	var b [16]byte
+	return string(appendStatus(b[:0], e))
+}
+
+func appendStatus(b []byte, e smtp.EnhancedCode) []byte {
+	b = append(strconv.AppendInt(b, int64(e[0]), 10), '.')
+	b = append(strconv.AppendInt(b, int64(e[1]), 10), '.')
+	return strconv.AppendInt(b, int64(e[2]), 10)
 }
