@@ -15,7 +15,8 @@ import (
 func (g *Gateway) log(tx *mail.Transaction, out *Outcome, i int, f *Fate) {
 	dec := &out.Decisions[i]
 	names := symbolNames(out, f.Recipient)
-	g.o.MailLog.Write(g.event(tx, out, dec, f, names))
+	ev := g.event(tx, out, dec, f, names)
+	g.o.MailLog.Write(ev)
 	if f.Err != nil {
 		g.o.Log.Warn("not delivered", "id", tx.ID, "to", f.Recipient.String(), "error", f.Err)
 	}
@@ -25,9 +26,9 @@ func (g *Gateway) log(tx *mail.Transaction, out *Outcome, i int, f *Fate) {
 		}
 	}
 	r := audit.Record{
-		At: g.o.Now(), Event: audit.Verdict, ID: tx.ID, Item: f.Held, Direction: string(tx.Direction), Disposition: f.Disposition.String(), Queue: dec.Queue,
-		Rule: dec.Rule, Policy: begunOf(tx).Policy.Hash, Status: f.Reply.Status(), Relay: f.Relay, Score: dec.Score, Symbols: names,
-		From: tx.ReversePath.String(), To: f.Recipient.String(), Client: tx.Client.Addr().String(), Helo: tx.Helo, Why: dec.Why, Reply: f.Reply.String(),
+		At: ev.At, Event: audit.Verdict, ID: tx.ID, Item: f.Held, Direction: string(tx.Direction), Disposition: f.Disposition.String(), Queue: dec.Queue,
+		Rule: dec.Rule, Policy: begunOf(tx).Policy.Hash, Status: ev.DSN, Relay: f.Relay, Score: dec.Score, Symbols: names,
+		From: ev.From, To: ev.To, Client: ev.Client, Helo: tx.Helo, Why: dec.Why, Reply: ev.Reply,
 	}
 	if tx.Message != nil {
 		r.Size = tx.Message.Size()
