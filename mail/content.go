@@ -6,11 +6,19 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 )
 
 // cacheLimit is the largest decoded content that a part keeps. What is larger
 // is decoded again each time: use Open for that.
 const cacheLimit = 4 << 20
+
+// What one message may keep in memory beside its own bytes, however well it is
+// packed: of decoded content, and of nested archives that unpackers hold on to.
+const (
+	cachedMost   = 16 << 20
+	retainedMost = 64 << 20
+)
 
 // ErrEncrypted is what reading an encrypted member of an archive ends with.
 var ErrEncrypted = errors.New("member is encrypted")
@@ -25,7 +33,8 @@ type content struct {
 
 // Bytes returns the decoded content; what a member of an archive unpacks to is
 // bounded by the limits of the message (ErrLimit). It must not be changed. Up to
-// 4 MiB are kept for the next caller; read larger content with Open.
+// 4 MiB, and 16 MiB of all parts, are kept for the next caller; read larger
+// content with Open.
 func (p *Part) Bytes() ([]byte, error) {
 	if p.direct() {
 		return p.src.slice(p.body, p.end-p.body), p.src.failure()
@@ -37,10 +46,30 @@ func (p *Part) Bytes() ([]byte, error) {
 		return c.b, c.err
 	}
 	b, err := p.decode()
-	if len(b) <= cacheLimit {
+	if len(b) <= cacheLimit && within(&p.m.cached, int64(len(b)), cachedMost) {
 		c.b, c.err, c.ok = b, err, true
 	}
 	return b, err
+}
+
+// within adds n to a count unless that exceeds most.
+func within(count *atomic.Int64, n, most int64) bool {
+	if count.Add(n) <= most {
+		return true
+	}
+	count.Add(-n)
+	return false
+}
+
+// Retain says that an Unpacker holds on to the decoded content of p as long as
+// there is the message. ErrLimit means that the message makes it hold too much:
+// then it lets go and reports the error. What stands in the message itself does
+// not count, for it cannot be more than the message is long.
+func (p *Part) Retain(n int) error {
+	if p.InMessage() || within(&p.m.retained, int64(n), retainedMost) {
+		return nil
+	}
+	return fmt.Errorf("%w: nested archives of more than %d MB", ErrLimit, retainedMost>>20)
 }
 
 // direct reports whether the decoded content is a slice of the source.

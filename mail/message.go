@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -82,6 +83,9 @@ type Message struct {
 
 	expanding sync.Once
 	budget    int64 // what may still be unpacked
+
+	cached   atomic.Int64 // bytes of decoded content that parts keep
+	retained atomic.Int64 // bytes that unpackers keep
 
 	listing  lazy[[]*Part]
 	finding  lazy[[]Finding]

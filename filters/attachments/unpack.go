@@ -88,6 +88,11 @@ func (c *Checker) unpackZip(p *mail.Part, head []byte) ([]mail.Member, error) {
 	if z.overlap {
 		return nil, fmt.Errorf("%w: members of the archive share their data", mail.ErrLimit)
 	}
+	if len(z.members) > 0 { // they are read from it later
+		if err := p.Retain(len(b)); err != nil {
+			return nil, err
+		}
+	}
 	members := make([]mail.Member, 0, len(z.members))
 	for i := range z.members {
 		m := &z.members[i]
@@ -126,6 +131,9 @@ func (c *Checker) unpackGzip(p *mail.Part) ([]mail.Member, error) {
 	r, err := gzip.NewReader(bytes.NewReader(b))
 	if err != nil {
 		return nil, fmt.Errorf("open gzip file: %w", err)
+	}
+	if err := p.Retain(len(b)); err != nil {
+		return nil, err
 	}
 	return []mail.Member{{
 		Name: gzipName(r.Name, p),
