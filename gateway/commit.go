@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -18,17 +19,23 @@ import (
 // commit makes every copy that is still to be sent durable, all or none, and
 // wakes the queue. Journal copies and bounces are part of it.
 func (d *delivery) commit(ctx context.Context) error {
-	relayed := d.copies(policy.Relay)
-	return d.spoolCopies(ctx, relayed, d.journal())
+	journal, err := d.journal()
+	if err != nil {
+		return err
+	}
+	return d.spoolCopies(ctx, d.copies(policy.Relay), journal)
 }
 
 func (d *delivery) spoolCopies(ctx context.Context, copies []*Copy, extra []spool.Draft) error {
 	drafts := extra
 	owners := make([][]mail.Path, len(extra)) // whose fate each draft is; nil for journal copies
 	for _, c := range copies {
+		if len(c.Recipients) == 0 {
+			continue
+		}
 		hop, ok := d.b.Hop(c.Upstream)
 		if !ok {
-			hop = &relay.Hop{}
+			return fmt.Errorf("no route to <%s>", c.Recipients[0])
 		}
 		for _, to := range destinations(hop, c.Recipients) {
 			drafts = append(drafts, d.draft(c, to))
@@ -92,7 +99,7 @@ func (d *delivery) entry(upstream, rule string) spool.Entry {
 	tx := d.tx
 	return spool.Entry{
 		Transaction: tx.ID, From: tx.ReversePath, Options: tx.Options, Upstream: upstream,
-		EightBit: needsEightBit(tx), UTF8: tx.Options.UTF8, Demands: demandsOf(tx),
+		EightBit: needsEightBit(tx), UTF8: tx.Options.UTF8, Demands: d.demands(upstream),
 		Direction: tx.Direction, Session: *tx.Session, Rule: rule, Policy: d.b.Policy.Hash,
 	}
 }
@@ -102,53 +109,63 @@ func needsEightBit(tx *mail.Transaction) bool {
 	return tx.Options.Body == smtp.Body8BitMIME || tx.Options.Body == smtp.BodyBinaryMIME
 }
 
-// demandsOf is what the sender demands of every onward connection.
-func demandsOf(tx *mail.Transaction) mail.Demands {
-	return mail.Demands{RequireTLS: tx.Options.RequireTLS}
+// demands are what a copy asks of every onward connection: what the sender
+// demands, what an earlier passage did, and the TLS that its next hop must have
+// now, whatever a later policy says.
+func (d *delivery) demands(upstream string) mail.Demands {
+	own := mail.Demands{RequireTLS: d.tx.Options.RequireTLS}
+	if hop, ok := d.b.Hop(upstream); ok && (hop.TLS == relay.TLSRequired || hop.TLS == relay.TLSVerify) {
+		own.TLS = hop.TLS
+	}
+	return own.Tighten(d.b.demands)
 }
 
-// journal are the copies for archives: one per rule's address, the message as
-// it was received.
-func (d *delivery) journal() []spool.Draft {
-	var drafts []spool.Draft
-	seen := map[mail.Path]bool{}
-	for i := range d.out.Decisions {
-		dec := &d.out.Decisions[i]
-		if dec.Disposition == policy.Reject || dec.Disposition == policy.Defer {
-			continue
-		}
-		for _, to := range dec.Journal {
-			if seen[to] {
-				continue
-			}
-			seen[to] = true
-			e := d.entry(d.b.upstreamName(d.tx, to), "journal")
-			e.From, e.Options.EnvelopeID = mail.Path{}, ""
-			e.To = []spool.Recipient{{Recipient: mail.Recipient{Path: to, Options: smtp.RcptOptions{Notify: []smtp.DSNNotify{smtp.DSNNotifyNever}}}}}
-			drafts = append(drafts, spool.Draft{Entry: e, Content: d.journalReport()})
-		}
+// journal are the copies for archives of what is relayed: one per address, the
+// message as it was received.
+func (d *delivery) journal() ([]spool.Draft, error) {
+	var archives []mail.Path
+	for _, c := range d.copies(policy.Relay) {
+		archives = append(archives, c.Journal...)
 	}
-	return drafts
+	if len(archives) == 0 {
+		return nil, nil
+	}
+	report, err := d.journalReport()
+	if err != nil {
+		return nil, fmt.Errorf("write journal report: %w", err)
+	}
+	var drafts []spool.Draft
+	for _, to := range unique(archives) {
+		e := d.entry(d.b.upstreamName(d.tx, to), "journal")
+		if e.Upstream == "" { // the archive must not miss the mail
+			return nil, fmt.Errorf("no route to the archive <%s>", to)
+		}
+		o := d.tx.Options
+		e.From, e.Options = mail.Path{}, smtp.MailOptions{Body: o.Body, UTF8: o.UTF8, RequireTLS: o.RequireTLS}
+		e.To = []spool.Recipient{{Recipient: mail.Recipient{Path: to, Options: smtp.RcptOptions{Notify: []smtp.DSNNotify{smtp.DSNNotifyNever}}}}}
+		drafts = append(drafts, spool.Draft{Entry: e, Content: report})
+	}
+	return drafts, nil
 }
 
 // journalReport is the envelope, which the header does not tell, above the
 // message as it was received: every recipient, blind copies among them.
-func (d *delivery) journalReport() spool.Content {
+func (d *delivery) journalReport() (*mail.Message, error) {
 	var to []string
 	for i := range d.tx.Recipients {
 		to = append(to, "<"+d.tx.Recipients[i].Path.String()+">")
 	}
-	e := d.tx.Message.Edit()
+	m, err := d.b.clean(d.tx) // so that the envelope that it tells is ours
+	if err != nil {
+		return nil, err
+	}
+	e := m.Edit()
 	e.Prepend(
 		mail.FoldField("X-Postern-Journal", d.tx.ID+"; "+d.tx.At.UTC().Format(time.RFC3339)),
 		mail.FoldField("X-Postern-Envelope-From", "<"+d.tx.ReversePath.String()+">"),
 		mail.FoldField("X-Postern-Envelope-To", strings.Join(to, ", ")),
 	)
-	m, err := e.Message()
-	if err != nil { // header fields on top cannot fail; the archive must not miss the mail
-		return d.tx.Message
-	}
-	return m
+	return e.Message()
 }
 
 // keepsOriginal reports whether one of the actions removes content, so that the
@@ -180,7 +197,7 @@ func actionDoc(chain *filters.Chain, a policy.Action) (filters.ActionDoc, bool) 
 func (d *delivery) relayMail(c *Copy) *relay.Mail {
 	m := &relay.Mail{
 		ID: d.tx.ID, From: d.tx.ReversePath, Options: d.tx.Options, To: d.recipients(c.Recipients), Size: c.Message.Size(),
-		Content: c.Message.Reader, EightBit: needsEightBit(d.tx), UTF8: d.tx.Options.UTF8, Demands: demandsOf(d.tx), Client: d.tx.Session,
+		Content: c.Message.Reader, EightBit: needsEightBit(d.tx), UTF8: d.tx.Options.UTF8, Demands: d.demands(c.Upstream), Client: d.tx.Session,
 	}
 	if pieces, ok := c.Message.Slices(); ok {
 		m.Bytes = pieces

@@ -3,14 +3,13 @@ package gateway
 import (
 	"context"
 	"errors"
-	"time"
+	"slices"
 
 	"github.com/emersion/go-smtp"
 
 	"postern/mail"
 	"postern/policy"
 	"postern/quarantine"
-	"postern/relay"
 	"postern/spool"
 )
 
@@ -24,6 +23,7 @@ type Fate struct {
 	TLS         string             // how it was reached
 	Queued      string             // id in the spool
 	Held        string             // id in the quarantine
+	Refusal     mail.Reply         // what the recipient was refused with, also when the client is told otherwise
 	Err         error              // the cause, for the log only
 }
 
@@ -34,13 +34,8 @@ type delivery struct {
 	tx    *mail.Transaction
 	out   *Outcome
 	fates []Fate
-	holds []held   // what hold made durable
+	holds []string // what hold made durable
 	spool []string // what commit made durable
-}
-
-type held struct {
-	id   string
-	copy *Copy
 }
 
 func newDelivery(g *Gateway, tx *mail.Transaction, out *Outcome) *delivery {
@@ -53,8 +48,10 @@ func newDelivery(g *Gateway, tx *mail.Transaction, out *Outcome) *delivery {
 		switch c.Disposition {
 		case policy.Reject:
 			d.settle(c.Recipients, policy.Reject, "rejected", withID(c.Reply, tx.ID))
+			d.each(c.Recipients, func(f *Fate) { f.Refusal = c.Reply })
 		case policy.Defer:
 			d.settle(c.Recipients, policy.Defer, "deferred", withID(orTryAgain(c.Reply), tx.ID))
+			d.each(c.Recipients, func(f *Fate) { f.Err = c.Err })
 		case policy.Discard:
 			d.settle(c.Recipients, policy.Discard, "discarded", d.accepted())
 		default:
@@ -140,7 +137,7 @@ func (d *delivery) settleMixed() {
 // refuseLater is for recipients that refuse a message which others accept: a
 // bounce when the policy says so and one may be sent, else the quarantine.
 func (d *delivery) refuseLater(c *Copy) {
-	if d.b.Policy.Queue.MixedReject == "bounce" && d.mayBounce() {
+	if d.b.Policy.Queue.MixedReject == "bounce" && d.mayBounce(c.Recipients) {
 		d.each(c.Recipients, func(f *Fate) { f.Status, f.Reply = "bounced", d.accepted() })
 		return
 	}
@@ -153,13 +150,26 @@ func (d *delivery) refuseLater(c *Copy) {
 }
 
 // mayBounce: a notification goes to our own users only, unless the policy says
-// otherwise: the reverse-path of inbound mail may be forged.
-func (d *delivery) mayBounce() bool {
-	return !d.tx.ReversePath.IsNull() && (d.tx.Trusted() || d.b.Policy.Queue.Bounce == "always")
+// otherwise: the reverse-path of inbound mail may be forged. Who does not want
+// one, or cannot get one, is not sent one.
+func (d *delivery) mayBounce(to []mail.Path) bool {
+	back := d.tx.ReversePath
+	if back.IsNull() || !d.tx.Trusted() && d.b.Policy.Queue.Bounce != "always" {
+		return false
+	}
+	for _, r := range d.recipients(to) {
+		// RFC 3461 section 4.1: NOTIFY without FAILURE.
+		if len(r.Options.Notify) > 0 && !slices.Contains(r.Options.Notify, smtp.DSNNotifyFailure) {
+			return false
+		}
+	}
+	_, ok := d.b.Policy.UpstreamFor(ownListener, d.b.routable(back))
+	return ok
 }
 
 // hold makes every copy that is to be held durable in the quarantine, and the
-// original of those from which a rewrite removes something.
+// original of those from which a rewrite removes something; then the audit
+// records of what is held.
 func (d *delivery) hold(ctx context.Context) error {
 	for i := range d.out.Copies {
 		c := &d.out.Copies[i]
@@ -167,27 +177,56 @@ func (d *delivery) hold(ctx context.Context) error {
 		if !whole && (c.Disposition != policy.Relay || !d.b.keepsOriginal(c.Actions)) {
 			continue
 		}
-		id, err := d.g.o.Quarantine.Hold(ctx, d.item(c, whole), d.tx.Message.Reader())
-		if err != nil {
+		if err := d.holdCopy(ctx, c, whole); err != nil {
 			d.unhold(ctx)
 			return err
 		}
-		d.holds = append(d.holds, held{id, c})
-		d.each(c.Recipients, func(f *Fate) {
-			f.Held = id
-			if whole {
-				f.Disposition, f.Status, f.Reply = policy.Quarantine, "held", d.accepted()
-			}
-		})
+	}
+	if err := d.auditHeld(ctx); err != nil {
+		d.unhold(ctx)
+		return err
 	}
 	return nil
 }
 
+func (d *delivery) holdCopy(ctx context.Context, c *Copy, whole bool) error {
+	id, err := d.g.o.Quarantine.Hold(ctx, d.item(c, whole), d.tx.Message.Reader())
+	if err != nil {
+		return err
+	}
+	d.holds = append(d.holds, id)
+	d.each(c.Recipients, func(f *Fate) {
+		f.Held = id
+		if whole {
+			f.Disposition, f.Status, f.Reply = policy.Quarantine, "held", d.accepted()
+		}
+	})
+	return nil
+}
+
+// auditHeld makes the records of those who are held durable, before the client
+// hears of it.
+func (d *delivery) auditHeld(ctx context.Context) error {
+	if len(d.holds) == 0 {
+		return nil
+	}
+	for i := range d.fates {
+		if f := &d.fates[i]; f.Status == "held" {
+			dec := &d.out.Decisions[i]
+			ev := d.g.event(d.tx, d.out, dec, f)
+			if err := d.g.audit(verdict(d.tx, dec, f, &ev)); err != nil {
+				return err
+			}
+		}
+	}
+	return d.g.o.Audit.Sync(ctx)
+}
+
 // unhold takes back what hold did: the client keeps the message.
 func (d *delivery) unhold(ctx context.Context) {
-	for _, h := range d.holds {
-		if err := d.g.o.Quarantine.Withdraw(context.WithoutCancel(ctx), h.id); err != nil {
-			d.g.o.Log.Error("take back a held copy", "id", d.tx.ID, "held", h.id, "error", err)
+	for _, id := range d.holds {
+		if err := d.g.o.Quarantine.Withdraw(context.WithoutCancel(ctx), id); err != nil {
+			d.g.o.Log.Error("take back a held copy", "id", d.tx.ID, "held", id, "error", err)
 		}
 	}
 	d.holds = nil
@@ -216,28 +255,6 @@ func replyFor(err error) mail.Reply {
 	return mail.ReplyTryAgain
 }
 
-// cutThrough returns the only copy that there is when it can go to its next
-// hop while the client waits.
-func (d *delivery) cutThrough() *Copy {
-	relayed := d.copies(policy.Relay)
-	if len(relayed) != 1 || len(d.holds) > 0 || d.b.Policy.Queue.Delivery == "spool" || len(d.journal()) > 0 || d.wantsBounce() {
-		return nil
-	}
-	c := relayed[0]
-	hop, ok := d.b.Hop(c.Upstream)
-	if !ok || len(destinations(hop, c.Recipients)) != 1 {
-		return nil
-	}
-	for _, r := range d.recipients(c.Recipients) {
-		for _, n := range r.Options.Notify {
-			if n == smtp.DSNNotifySuccess { // the queue knows how to notify of it
-				return nil
-			}
-		}
-	}
-	return c
-}
-
 func (d *delivery) wantsBounce() bool {
 	for i := range d.fates {
 		if d.fates[i].Status == "bounced" {
@@ -260,141 +277,4 @@ func (d *delivery) recipients(to []mail.Path) []mail.Recipient {
 		}
 	}
 	return rs
-}
-
-// relayNow sends the copy on while the client waits, and passes on what the
-// next hop says.
-func (d *delivery) relayNow(ctx context.Context, c *Copy) {
-	hop, _ := d.b.Hop(c.Upstream)
-	start := time.Now()
-	outs := d.g.o.Relay.Deliver(ctx, hop, d.relayMail(c))
-	d.g.o.Meter.Delivery(c.Upstream, time.Since(start))
-	delivered, down := 0, len(outs) > 0
-	for i, o := range outs {
-		if o.Delivered {
-			delivered++
-		}
-		down = down && o.Down
-		d.each(c.Recipients[i:i+1], func(f *Fate) {
-			f.Relay, f.TLS, f.Err = o.Hop, o.TLS, o.Err
-			switch {
-			case o.Delivered:
-				f.Disposition, f.Status = policy.Relay, "sent"
-				f.Reply = mail.Reply{Code: 250, Enhanced: smtp.EnhancedCode{2, 0, 0}, Text: passedOn(o.Reply) + " [" + d.tx.ID + "]"}
-			case o.Reply.Permanent():
-				f.Disposition, f.Status, f.Reply = policy.Reject, "rejected", withID(o.Reply, d.tx.ID)
-			default:
-				f.Disposition, f.Status, f.Reply = policy.Defer, "deferred", withID(orTryAgain(o.Reply), d.tx.ID)
-			}
-		})
-	}
-	switch {
-	case delivered == len(outs) || d.lmtp():
-	case delivered == 0 && down && d.b.Policy.Queue.WhenDown == "queue":
-		d.queueRest(ctx, c, outs)
-	case delivered > 0:
-		d.queueRest(ctx, c, outs)
-		d.holdRefused(ctx, c, outs)
-	case d.someDeferred(outs):
-		// nobody has it yet: the client keeps it for all
-		d.settleAs(c, policy.Defer, "deferred")
-	}
-}
-
-// passedOn is the text of the next hop's reply, on one line.
-func passedOn(r mail.Reply) string {
-	r = mail.Reply{Code: r.Code, Text: r.Text}
-	return r.String()[4:]
-}
-
-func (d *delivery) someDeferred(outs []relay.Outcome) bool {
-	for _, o := range outs {
-		if !o.Reply.Permanent() {
-			return true
-		}
-	}
-	return false
-}
-
-func (d *delivery) settleAs(c *Copy, disposition policy.Disposition, status string) {
-	reply := mail.Reply{}
-	d.each(c.Recipients, func(f *Fate) {
-		if f.Status == status && reply.Code == 0 {
-			reply = f.Reply
-		}
-	})
-	d.settle(c.Recipients, disposition, status, reply)
-}
-
-// queueRest makes the copy durable for the recipients that the next hop has
-// put off, because others have it already or because the policy says so.
-func (d *delivery) queueRest(ctx context.Context, c *Copy, outs []relay.Outcome) {
-	var rest []mail.Path
-	for i, o := range outs {
-		if !o.Delivered && !o.Reply.Permanent() {
-			rest = append(rest, c.Recipients[i])
-		}
-	}
-	if len(rest) == 0 {
-		return
-	}
-	part := *c
-	part.Recipients = rest
-	if err := d.spoolCopies(ctx, []*Copy{&part}, nil); err != nil {
-		d.each(rest, func(f *Fate) { f.Reply, f.Err = withID(replyFor(err), d.tx.ID), err })
-	}
-}
-
-// holdRefused applies mixed_reject to recipients that the next hop has refused
-// after it has accepted others. "defer" cannot be kept any more: they are held.
-func (d *delivery) holdRefused(ctx context.Context, c *Copy, outs []relay.Outcome) {
-	var refused []mail.Path
-	for i, o := range outs {
-		if !o.Delivered && o.Reply.Permanent() {
-			refused = append(refused, c.Recipients[i])
-		}
-	}
-	if len(refused) == 0 {
-		return
-	}
-	part := *c
-	part.Recipients = refused
-	part.Rule, part.Why = "next-hop", "the next hop refused this recipient after it had accepted others"
-	d.refuseLater(&part)
-	var err error
-	if part.Disposition == policy.Quarantine {
-		var id string
-		if id, err = d.g.o.Quarantine.Hold(ctx, d.item(&part, true), d.tx.Message.Reader()); err == nil {
-			d.each(refused, func(f *Fate) {
-				f.Held, f.Disposition, f.Status, f.Reply = id, policy.Quarantine, "held", d.accepted()
-			})
-		}
-	} else {
-		err = d.bounce(ctx)
-	}
-	if err != nil { // not durable: the client must keep the message, at the price of a second copy for the others
-		d.each(refused, func(f *Fate) {
-			f.Disposition, f.Status, f.Reply, f.Err = policy.Defer, "deferred", withID(replyFor(err), d.tx.ID), err
-		})
-	}
-}
-
-// one is the reply for all recipients of an SMTP transaction: a temporary
-// failure wins, then an acceptance, then a refusal.
-func one(replies []mail.Reply) mail.Reply {
-	best := mail.ReplyTryAgain
-	rank := -1
-	for _, r := range replies {
-		k := 0
-		switch {
-		case r.Temporary():
-			k = 2
-		case r.OK():
-			k = 1
-		}
-		if k > rank {
-			best, rank = r, k
-		}
-	}
-	return best
 }

@@ -55,9 +55,10 @@ type Meter interface {
 
 // A Gateway takes messages from smtpd to their fate.
 type Gateway struct {
-	o     Options
-	state atomic.Pointer[State]
-	queue *queue.Queue
+	o         Options
+	state     atomic.Pointer[State]
+	queue     *queue.Queue
+	unaudited atomic.Bool // the audit log has refused a record
 }
 
 // ErrNoPolicy is what a Gateway without a State says.
@@ -80,14 +81,27 @@ func New(o Options, st *State) *Gateway {
 // delivers through DeliverEntry, so the two are made one after the other.
 func (g *Gateway) SetQueue(q *queue.Queue) { g.queue = q }
 
-// State returns what is in force now.
+// State returns what is in force now. Transactions ask for it once, when they
+// begin.
 func (g *Gateway) State() *State { return g.state.Load() }
 
 // Swap puts a new State in force and lets the old one end with its last
 // transaction.
 func (g *Gateway) Swap(st *State) {
 	if old := g.state.Swap(st); old != nil {
-		old.retire()
+		old.Close()
+	}
+}
+
+// acquire takes what is in force for one transaction, whose end releases it;
+// nil if there is no policy.
+func (g *Gateway) acquire() *State {
+	for {
+		st := g.State()
+		if st == nil || st.acquire() {
+			return st
+		}
+		// A reload came in between: there is another one by now.
 	}
 }
 

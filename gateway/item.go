@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"slices"
 	"strings"
 
 	"postern/filters"
@@ -17,7 +18,7 @@ func (d *delivery) item(c *Copy, whole bool) quarantine.Item {
 	it := quarantine.Item{
 		Transaction: tx.ID, Received: tx.At, Queue: c.Queue, Original: !whole,
 		Direction: tx.Direction, Session: *tx.Session, ReversePath: tx.ReversePath, Options: tx.Options,
-		Upstream: c.Upstream, Demands: demandsOf(tx), EightBit: needsEightBit(tx), UTF8: tx.Options.UTF8,
+		Upstream: c.Upstream, Demands: d.demands(c.Upstream), EightBit: needsEightBit(tx), UTF8: tx.Options.UTF8,
 		Subject: m.Subject(), MessageID: m.MessageID(), Rule: c.Rule, Why: c.Why, Policy: d.b.Policy.Hash, Findings: m.Findings(),
 	}
 	if it.Queue == "" {
@@ -59,13 +60,19 @@ func attachment(p *mail.Part, symbols []filters.Symbol) quarantine.Attachment {
 	return a
 }
 
-// decisionsFor are relay decisions for a release: the actions that the policy
-// in force asks for, whatever it would do with the message itself.
-func decisionsFor(decided []policy.Decision) []policy.Decision {
+// released are relay decisions for a release: the actions and archives that the
+// policy in force asks for, whatever it would do with the message itself.
+// Nothing is taken out of an original again: somebody wants to see it.
+func (b *begun) released(decided []policy.Decision, original bool) []policy.Decision {
 	ds := make([]policy.Decision, len(decided))
 	for i, d := range decided {
-		d.Disposition, d.Queue, d.Reply, d.Journal, d.Notify = policy.Relay, "", mail.Reply{}, nil, nil
+		d.Disposition, d.Queue, d.Reply, d.Notify = policy.Relay, "", mail.Reply{}, nil
 		d.Rule, d.Why = "release", "released from quarantine"
+		if original {
+			d.Actions = slices.DeleteFunc(slices.Clone(d.Actions), func(a policy.Action) bool {
+				return b.keepsOriginal([]policy.Action{a})
+			})
+		}
 		ds[i] = d
 	}
 	return ds

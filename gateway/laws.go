@@ -26,7 +26,7 @@ func (b *begun) refuseLoop(tx *mail.Transaction) ([]policy.Decision, bool) {
 		own := 0
 		by := " by " + b.Policy.Site.Hostname + " (Postern)"
 		for _, f := range tx.Message.Header().All("Received") {
-			if strings.Contains(f.Value(), by) {
+			if strings.Contains(strings.Join(strings.Fields(f.Value()), " "), by) {
 				own++
 			}
 		}
@@ -65,24 +65,35 @@ func (b *begun) refuseForeignAuthor(tx *mail.Transaction, ds []policy.Decision) 
 	if !tx.Trusted() {
 		return
 	}
-	authors := tx.Message.Authors()
-	foreign := ""
-	for _, a := range authors {
-		if !b.Ours(a.Path.Domain) {
-			foreign = a.Path.String()
-		}
-	}
-	if len(authors) > 0 && foreign == "" {
+	why := b.foreignAuthor(tx.Message)
+	if why == "" {
 		return
 	}
-	why := fmt.Sprintf("the author %s is not of this site", foreign)
-	if len(authors) == 0 {
-		why = "the message has no author in its From field"
-	}
 	for i := range ds {
-		ds[i].Disposition, ds[i].Rule, ds[i].Why, ds[i].Actions = policy.Reject, "foreign-author", why, nil
+		ds[i].Disposition, ds[i].Rule, ds[i].Why, ds[i].Queue, ds[i].Actions, ds[i].Journal = policy.Reject, "foreign-author", why, "", nil, nil
 		ds[i].Reply = mail.Reply{Code: 550, Enhanced: smtp.EnhancedCode{5, 7, 1}, Text: "this listener sends only for authors of this site"}
 	}
+}
+
+// foreignAuthor says why somebody else may be the author of a message: empty if
+// every From field names authors of this site only.
+func (b *begun) foreignAuthor(m *mail.Message) string {
+	fields := m.Header().All("From")
+	if len(fields) == 0 {
+		return "the message has no From field"
+	}
+	for _, f := range fields {
+		authors, _ := mail.ParseAddresses(f.Value()) // what cannot be read names nobody
+		if len(authors) == 0 {
+			return "a From field of the message names no author"
+		}
+		for _, a := range authors {
+			if !b.Ours(a.Path.Domain) {
+				return fmt.Sprintf("the author %s is not of this site", a.Path)
+			}
+		}
+	}
+	return ""
 }
 
 // upstreamName is the name of the next hop's [[upstream]]; RCPT has made sure

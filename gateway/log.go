@@ -11,11 +11,10 @@ import (
 
 // log writes the line of the mail log and the audit record for recipient i. A
 // record that cannot be written is an error in the log: the mail has had its
-// fate; when the backlog is full, Mail refuses new transactions.
+// fate. As long as the audit log takes no more, Mail refuses new transactions.
 func (g *Gateway) log(tx *mail.Transaction, out *Outcome, i int, f *Fate) {
 	dec := &out.Decisions[i]
-	names := symbolNames(out, f.Recipient)
-	ev := g.event(tx, out, dec, f, names)
+	ev := g.event(tx, out, dec, f)
 	g.o.MailLog.Write(ev)
 	if f.Err != nil {
 		g.o.Log.Warn("not delivered", "id", tx.ID, "to", f.Recipient.String(), "error", f.Err)
@@ -25,23 +24,40 @@ func (g *Gateway) log(tx *mail.Transaction, out *Outcome, i int, f *Fate) {
 			g.o.Log.Warn("filter broke", "id", tx.ID, "filter", r.Filter, "error", r.Err)
 		}
 	}
-	r := audit.Record{
-		At: ev.At, Event: audit.Verdict, ID: tx.ID, Item: f.Held, Direction: string(tx.Direction), Disposition: f.Disposition.String(), Queue: dec.Queue,
-		Rule: dec.Rule, Policy: begunOf(tx).Policy.Hash, Status: ev.DSN, Relay: f.Relay, Score: dec.Score, Symbols: names,
-		From: ev.From, To: ev.To, Client: ev.Client, Helo: tx.Helo, Why: dec.Why, Reply: ev.Reply,
+	if f.Status == "held" {
+		return // its record is durable already
 	}
-	if tx.Message != nil {
-		r.Size = tx.Message.Size()
-	}
-	var err error
-	if f.Disposition == policy.Quarantine {
-		err = g.o.Audit.Append(context.Background(), r)
-	} else {
-		err = g.o.Audit.AppendLater(r)
-	}
-	if err != nil {
+	if err := g.audit(verdict(tx, dec, f, &ev)); err != nil {
 		g.o.Log.Error("write audit record", "id", tx.ID, "error", err)
 	}
+}
+
+// verdict is the audit record of what became of one recipient, made of the texts
+// of its line in the mail log.
+func verdict(tx *mail.Transaction, dec *policy.Decision, f *Fate, ev *audit.MailEvent) audit.Record {
+	return audit.Record{
+		At: ev.At, Event: audit.Verdict, ID: tx.ID, Item: f.Held, Direction: string(tx.Direction), Disposition: f.Disposition.String(), Queue: dec.Queue,
+		Rule: dec.Rule, Policy: begunOf(tx).Policy.Hash, Status: ev.DSN, Relay: f.Relay, Score: dec.Score, Symbols: ev.Symbols, Size: ev.Size,
+		From: ev.From, To: ev.To, Client: ev.Client, Helo: tx.Helo, Why: dec.Why, Reply: ev.Reply,
+	}
+}
+
+// audit adds a record that becomes durable within a second.
+func (g *Gateway) audit(r audit.Record) error {
+	err := g.o.Audit.AppendLater(r)
+	if err != nil {
+		g.unaudited.Store(true)
+	}
+	return err
+}
+
+// canAudit reports whether the audit log takes records, after it has refused
+// one whether it does again.
+func (g *Gateway) canAudit(ctx context.Context) bool {
+	if g.unaudited.Load() && g.o.Audit.Sync(ctx) == nil {
+		g.unaudited.Store(false)
+	}
+	return !g.unaudited.Load()
 }
 
 // lineOf maps a recipient's status to what its line of the mail log is about.
@@ -51,13 +67,13 @@ var lineOf = map[string]string{
 }
 
 // event is one line of the mail log.
-func (g *Gateway) event(tx *mail.Transaction, out *Outcome, dec *policy.Decision, f *Fate, symbols []string) audit.MailEvent {
+func (g *Gateway) event(tx *mail.Transaction, out *Outcome, dec *policy.Decision, f *Fate) audit.MailEvent {
 	now := g.o.Now()
 	ev := audit.MailEvent{
 		At: now, Msg: lineOf[f.Status], ID: tx.ID, Held: f.Held, Queued: f.Queued, Direction: string(tx.Direction), Client: tx.Client.Addr().String(),
 		Helo: tx.Helo, From: tx.ReversePath.String(), To: f.Recipient.String(), Rcpts: len(tx.Recipients), Relay: f.Relay, TLS: f.TLS,
 		Delay: now.Sub(tx.At), DSN: f.Reply.Status(), Status: f.Status, Reply: f.Reply.String(), Scored: true, Score: dec.Score, Rule: dec.Rule,
-		Action: f.Disposition.String(), Queue: dec.Queue, Symbols: symbols, Policy: begunOf(tx).Policy.ShortHash(), Took: out.Took,
+		Action: f.Disposition.String(), Queue: dec.Queue, Symbols: symbolNames(out, f.Recipient), Policy: begunOf(tx).Policy.ShortHash(), Took: out.Took,
 	}
 	if dec.Would != nil {
 		ev.Would = dec.Would.String() + " " + dec.WouldRule

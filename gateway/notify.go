@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"fmt"
+	"mime/quotedprintable"
 	"strings"
 	"time"
 
@@ -10,21 +11,27 @@ import (
 	"postern/policy"
 )
 
+// A notice is what somebody is told at most once in a transaction.
+type notice struct{ to, rule string }
+
 // notify sends what rules ask for with notify: one notice per person and rule.
 // A notice that cannot be sent is an error in the log; the mail itself has had
-// its fate already.
+// its fate already. Of mail that the client will bring again, nobody is told
+// unless a rule has put it off.
 func (g *Gateway) notify(tx *mail.Transaction, out *Outcome, fates []Fate) {
-	type key struct{ to, rule string }
-	sent := map[key]bool{}
+	b := begunOf(tx)
 	for i := range out.Decisions {
+		if fates[i].Disposition == policy.Defer && out.Decisions[i].Disposition != policy.Defer {
+			continue
+		}
 		for _, n := range out.Decisions[i].Notify {
-			k := key{n.To, n.Rule}
-			if sent[k] {
-				continue
-			}
-			sent[k] = true
-			to, ok := noticeTo(tx, begunOf(tx).Policy, n.To)
-			if !ok {
+			to, ok := noticeTo(tx, b.Policy, n.To)
+			if k := (notice{n.To, n.Rule}); ok && !b.told[k] {
+				if b.told == nil {
+					b.told = map[notice]bool{}
+				}
+				b.told[k] = true
+			} else {
 				continue
 			}
 			if err := g.sendNotice(tx, out, fates, n, to); err != nil {
@@ -60,15 +67,20 @@ func (g *Gateway) sendNotice(tx *mail.Transaction, out *Outcome, fates []Fate, n
 	b.WriteString(mail.FoldField("Subject", subject))
 	b.WriteString("Date: " + g.o.Now().Format(time.RFC1123Z) + "\r\n")
 	fmt.Fprintf(&b, "Message-ID: <%s@%s>\r\n", g.o.NewID(), p.Site.Hostname)
-	b.WriteString("Auto-Submitted: auto-generated\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n")
+	b.WriteString("Auto-Submitted: auto-generated\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n")
+	q := quotedprintable.NewWriter(&b)
 	label := map[bool][]string{
 		false: {"Message", "From", "Subject", "To", "because"},
 		true:  {"Message", "De", "Objet", "À", "parce que"},
 	}[french]
-	fmt.Fprintf(&b, "%s: %s\r\n%s: <%s>\r\n%s: %s\r\n", label[0], tx.ID, label[1], tx.ReversePath, label[2], oneLine(tx.Message.Subject()))
-	for i := range fates {
-		fmt.Fprintf(&b, "%s: <%s>: %s, %s %s\r\n", label[3], fates[i].Recipient, fates[i].Status, label[4], oneLine(out.Decisions[i].Why))
+	fmt.Fprintf(q, "%s: %s\r\n%s: <%s>\r\n", label[0], tx.ID, label[1], tx.ReversePath)
+	if tx.Message != nil { // else it was refused at RCPT
+		fmt.Fprintf(q, "%s: %s\r\n", label[2], oneLine(tx.Message.Subject()))
 	}
+	for i := range fates {
+		fmt.Fprintf(q, "%s: <%s>: %s, %s %s\r\n", label[3], fates[i].Recipient, fates[i].Status, label[4], oneLine(out.Decisions[i].Why))
+	}
+	q.Close() // a Builder takes everything
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	_, err := g.Submit(ctx, mail.Path{}, []mail.Recipient{{Path: to}}, []byte(b.String()))

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"postern/filters"
@@ -52,18 +53,25 @@ func (g *Gateway) Judge(ctx context.Context, tx *mail.Transaction) *Outcome {
 	if d, stop := b.refuseLoop(tx); stop {
 		out.Decisions = d
 	} else {
-		out.Results = b.Policy.Chain().CheckStage(ctx, filters.Data, tx, b.early)
+		out.Results = b.check(ctx, tx)
 		out.Decisions = b.Policy.Decide(tx, out.Results)
 	}
 	b.refuseForeignAuthor(tx, out.Decisions)
-	for _, c := range policy.Bifurcate(out.Decisions, func(p mail.Path) string { return b.upstreamName(tx, p) }) {
-		out.Copies = append(out.Copies, g.rewrite(ctx, tx, out.Results, c))
-	}
+	g.copies(ctx, tx, out)
 	if err := tx.Message.Err(); err != nil { // the spool file could not be read: nothing was seen whole
 		out.deferAll(tx, err)
 	}
 	out.Took = time.Since(start)
 	return out
+}
+
+// check lets the filters observe that have not yet.
+func (b *begun) check(ctx context.Context, tx *mail.Transaction) filters.Results {
+	rs := b.Policy.Chain().CheckStage(ctx, filters.Data, tx, b.early)
+	for i := range rs {
+		b.lingers = b.lingers || errors.Is(rs[i].Err, filters.ErrTimeout)
+	}
+	return rs
 }
 
 // Deliver takes each copy to its fate. All copies are with their next hops, or

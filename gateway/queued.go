@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -86,8 +87,29 @@ func (g *Gateway) keepFailed(ctx context.Context, e spool.Entry, content io.Read
 		it.To = append(it.To, quarantine.Recipient{Recipient: r.Recipient})
 		it.Why = "the next hop refused it (" + oneLine(r.Reply.String()) + "), and no bounce may be sent to its reverse-path"
 	}
-	_, err := g.o.Quarantine.Hold(ctx, it, m.Reader())
-	return err
+	id, err := g.o.Quarantine.Hold(ctx, it, m.Reader())
+	if err != nil {
+		return err
+	}
+	if err := g.auditKept(ctx, &e, &it, id); err != nil {
+		return errors.Join(err, g.o.Quarantine.Withdraw(context.WithoutCancel(ctx), id))
+	}
+	return nil
+}
+
+// auditKept makes the records of what is held after all durable.
+func (g *Gateway) auditKept(ctx context.Context, e *spool.Entry, it *quarantine.Item, id string) error {
+	for _, r := range e.To {
+		err := g.audit(audit.Record{
+			At: g.o.Now(), Event: audit.Verdict, ID: e.Transaction, Item: id, Direction: string(e.Direction), Disposition: policy.Quarantine.String(),
+			Queue: it.Queue, Rule: it.Rule, Policy: e.Policy, Status: r.Reply.Status(), Relay: r.Hop, Size: e.Size,
+			From: e.From.String(), To: r.Path.String(), Client: e.Session.Client.Addr().String(), Helo: e.Session.Helo, Why: it.Why, Reply: r.Reply.String(),
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return g.o.Audit.Sync(ctx)
 }
 
 // queueEvent writes what became of a queued recipient to both logs.
@@ -105,7 +127,7 @@ func (g *Gateway) queueEvent(ev queue.Event) {
 	if ev.Kind == queue.EventDeferred {
 		return // one record per outcome, not per attempt
 	}
-	err := g.o.Audit.AppendLater(audit.Record{
+	err := g.audit(audit.Record{
 		At: g.o.Now(), Event: audit.Delivery, ID: ev.Entry.Transaction, Direction: string(ev.Entry.Direction), Disposition: policy.Relay.String(), Rule: ev.Entry.Rule,
 		Policy: ev.Entry.Policy, Status: ev.Reply.Status(), Relay: ev.Hop, Size: ev.Entry.Size, Detail: kind, From: ev.Entry.From.String(),
 		To: ev.To.Path.String(), Reply: ev.Reply.String(), Reason: ev.Reason,
@@ -118,6 +140,6 @@ func (g *Gateway) queueEvent(ev queue.Event) {
 // Close retires the State in force.
 func (g *Gateway) Close() {
 	if st := g.state.Swap(nil); st != nil {
-		st.retire()
+		st.Close()
 	}
 }

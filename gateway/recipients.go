@@ -67,14 +67,15 @@ var (
 
 // verify says whether the recipient exists, as far as the upstream's settings
 // let it be known. The zero Reply means: go on.
-func (g *Gateway) verify(ctx context.Context, st *State, u *policy.Upstream, to mail.Path) mail.Reply {
+func (g *Gateway) verify(ctx context.Context, b *begun, u *policy.Upstream, to mail.Path) mail.Reply {
 	switch u.Recipients.Check {
 	case "file":
-		if !st.files[u.Name].has(to) {
+		// RFC 5321 section 4.5.1: mail for postmaster is taken, whatever the list says.
+		if !b.files[u.Name].has(to) && !(strings.EqualFold(to.Local, "postmaster") && b.Ours(to.Domain)) {
 			return replyNoSuchUser
 		}
 	case "rcpt":
-		return g.callout(ctx, st.hops[u.Name], u, to)
+		return g.callout(ctx, b, u, to)
 	}
 	return mail.Reply{}
 }
@@ -82,14 +83,14 @@ func (g *Gateway) verify(ctx context.Context, st *State, u *policy.Upstream, to 
 // callout asks the next hop. What it cannot tell is a temporary failure, but for
 // a next hop that accepts every address: then asking is of no use, and the
 // message goes to it.
-func (g *Gateway) callout(ctx context.Context, hop *relay.Hop, u *policy.Upstream, to mail.Path) mail.Reply {
-	exists, _, err := g.o.Relay.Callout(ctx, hop, to)
+func (g *Gateway) callout(ctx context.Context, b *begun, u *policy.Upstream, to mail.Path) mail.Reply {
+	exists, _, err := g.o.Relay.Callout(ctx, b.hops[u.Name], to)
 	switch {
 	case exists == relay.Absent:
 		return replyNoSuchUser
 	case exists == relay.Exists, errors.Is(err, relay.ErrAcceptsAll):
 		return mail.Reply{}
-	case g.State().Policy.Queue.WhenDown == "queue":
+	case b.Policy.Queue.WhenDown == "queue":
 		return mail.Reply{} // the next hop is down and the policy takes its mail all the same
 	}
 	g.o.Log.Warn("recipient not verified", "upstream", u.Name, "error", err)

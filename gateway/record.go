@@ -34,5 +34,7 @@ func (g *Gateway) recordEarly(tx *mail.Transaction, d policy.Decision) {
 	}
 	g.o.Meter.Message(tx.Direction, status, 0)
 	out := &Outcome{Results: begunOf(tx).early, Decisions: []policy.Decision{d}}
-	g.log(tx, out, 0, &Fate{Recipient: d.Recipient, Disposition: d.Disposition, Status: status, Reply: d.Reply})
+	fates := []Fate{{Recipient: d.Recipient, Disposition: d.Disposition, Status: status, Reply: d.Reply}}
+	g.log(tx, out, 0, &fates[0])
+	g.notify(tx, out, fates)
 }

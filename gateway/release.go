@@ -9,7 +9,6 @@ import (
 
 	"postern/audit"
 	"postern/mail"
-	"postern/policy"
 	"postern/quarantine"
 	"postern/spool"
 )
@@ -43,11 +42,7 @@ type Released struct {
 // the policy in force asks, and put into the queue with its original envelope.
 // The audit record is durable before the message is.
 func (g *Gateway) Release(ctx context.Context, req Release) (*Released, error) {
-	it, err := g.o.Quarantine.Get(ctx, req.ID)
-	if err != nil {
-		return nil, err
-	}
-	done, err := g.o.Quarantine.Claim(it.ID)
+	it, done, err := g.claim(ctx, req.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -56,16 +51,21 @@ func (g *Gateway) Release(ctx context.Context, req Release) (*Released, error) {
 	if err != nil {
 		return nil, err
 	}
+	st := g.acquire()
+	if st == nil {
+		return nil, ErrNoPolicy
+	}
+	b := &begun{State: st, demands: it.Demands}
+	defer b.release()
 	body, err := g.heldBody(ctx, it.ID, req)
 	if err != nil {
 		return nil, err
 	}
-	defer body.Discard()
-	d, err := g.releaseDelivery(ctx, it, to, body, req.Malware)
+	defer b.discard(body)
+	d, err := g.releaseDelivery(ctx, it, to, b, body, req.Malware)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("release %s: %w", it.ID, err)
 	}
-	defer d.b.release()
 	record := audit.Record{Event: audit.Release, ID: it.Transaction, Item: it.ID, Queue: it.Queue, Policy: d.b.Policy.Hash, Rule: it.Rule,
 		Actor: req.Actor, Reason: req.Reason, From: it.ReversePath.String(), To: joinPaths(to)}
 	if err := g.auditNow(ctx, record); err != nil {
@@ -80,11 +80,29 @@ func (g *Gateway) Release(ctx context.Context, req Release) (*Released, error) {
 		}
 	}
 	for i := range d.fates {
-		ev := g.event(d.tx, d.out, &d.out.Decisions[i], &d.fates[i], symbolNames(d.out, d.fates[i].Recipient))
+		ev := g.event(d.tx, d.out, &d.out.Decisions[i], &d.fates[i])
 		ev.Msg, ev.Held, ev.By, ev.Reason = audit.MsgReleased, it.ID, req.Actor, req.Reason
 		g.o.MailLog.Write(ev)
 	}
 	return &Released{Item: it.ID, To: to, Queue: d.spool}, nil
+}
+
+// claim finds the item and makes sure that nobody else releases it. Only what is
+// read after that says who still waits.
+func (g *Gateway) claim(ctx context.Context, id string) (*quarantine.Item, func(), error) {
+	it, err := g.o.Quarantine.Get(ctx, id)
+	if err != nil {
+		return nil, nil, err
+	}
+	done, err := g.o.Quarantine.Claim(it.ID)
+	if err != nil {
+		return nil, nil, err
+	}
+	if it, err = g.o.Quarantine.Get(ctx, it.ID); err != nil {
+		done()
+		return nil, nil, err
+	}
+	return it, done, nil
 }
 
 // releaseTo are the recipients of a release.
@@ -94,7 +112,7 @@ func releaseTo(it *quarantine.Item, req Release) ([]mail.Path, error) {
 	}
 	var to []mail.Path
 	for _, r := range it.To {
-		if r.State == quarantine.Held && (len(req.To) == 0 || slices.Contains(req.To, r.Path)) {
+		if r.State == quarantine.Held && !slices.Contains(to, r.Path) && (len(req.To) == 0 || slices.Contains(req.To, r.Path)) {
 			to = append(to, r.Path)
 		}
 	}
@@ -125,10 +143,12 @@ func (g *Gateway) heldBody(ctx context.Context, id string, req Release) (*spool.
 }
 
 // releaseDelivery judges the message again as far as a release needs.
-func (g *Gateway) releaseDelivery(ctx context.Context, it *quarantine.Item, to []mail.Path, body *spool.Buffer, malware bool) (*delivery, error) {
-	st := g.State()
+func (g *Gateway) releaseDelivery(ctx context.Context, it *quarantine.Item, to []mail.Path, b *begun, body *spool.Buffer, malware bool) (*delivery, error) {
 	session := it.Session
-	tx := &mail.Transaction{ID: g.o.NewID(), At: g.o.Now(), Session: &session, Envelope: mail.Envelope{ReversePath: it.ReversePath, Options: it.Options}}
+	tx := &mail.Transaction{
+		ID: g.o.NewID(), At: g.o.Now(), Session: &session, Envelope: mail.Envelope{ReversePath: it.ReversePath, Options: it.Options},
+		Message: parse(body, b.State), Began: b,
+	}
 	for _, p := range to {
 		r := mail.Recipient{Path: p}
 		for _, known := range it.To {
@@ -136,43 +156,40 @@ func (g *Gateway) releaseDelivery(ctx context.Context, it *quarantine.Item, to [
 				r = known.Recipient
 			}
 		}
-		if _, ok := st.Policy.UpstreamFor(tx.Listener, st.routable(p)); !ok {
-			return nil, fmt.Errorf("release %s: no route to <%s>", it.ID, p)
+		if b.upstreamName(tx, p) == "" {
+			return nil, fmt.Errorf("no route to <%s>", p)
 		}
 		tx.Recipients = append(tx.Recipients, r)
 	}
-	tx.Message = parse(body, st)
-	g.begin(tx, st)
-	d, err := g.rewriteForRelease(ctx, tx, malware)
-	if err != nil {
-		begunOf(tx).release()
-		return nil, fmt.Errorf("release %s: %w", it.ID, err)
+	out := &Outcome{Results: b.check(ctx, tx)}
+	if err := b.stillMalware(out); err != nil && !malware {
+		return nil, err
 	}
-	return d, nil
-}
-
-func (g *Gateway) rewriteForRelease(ctx context.Context, tx *mail.Transaction, malware bool) (*delivery, error) {
-	b := begunOf(tx)
-	out := &Outcome{Results: b.Policy.Chain().Check(ctx, tx)}
-	if v, ok := out.Results.Of("virus"); !malware {
-		for _, s := range v.Symbols {
-			if s.Name == "VIRUS_FOUND" {
-				return nil, fmt.Errorf("%w: %s", ErrMalware, s.Evidence)
-			}
-		}
-		if !ok && b.Policy.Chain().Order("virus") >= 0 {
-			return nil, ErrCannotSee
-		}
+	out.Decisions = b.Policy.Decide(tx, out.Results)
+	if undecided(out) {
+		return nil, errUndecided
 	}
-	out.Decisions = decisionsFor(b.Policy.Decide(tx, out.Results))
-	for _, c := range policy.Bifurcate(out.Decisions, func(p mail.Path) string { return b.upstreamName(tx, p) }) {
-		rewritten := g.rewrite(ctx, tx, out.Results, c)
-		if rewritten.Err != nil {
-			return nil, rewritten.Err
-		}
-		out.Copies = append(out.Copies, rewritten)
+	out.Decisions = b.released(out.Decisions, it.Original)
+	g.copies(ctx, tx, out)
+	if err := errors.Join(tx.Message.Err(), out.failure()); err != nil {
+		return nil, err
 	}
 	return newDelivery(g, tx, out), nil
+}
+
+// stillMalware is why the message must not be released without a word of the
+// reviewer: a scanner finds something, or could not look.
+func (b *begun) stillMalware(out *Outcome) error {
+	v, ok := out.Results.Of("virus")
+	for _, s := range v.Symbols {
+		if s.Name == "VIRUS_FOUND" {
+			return fmt.Errorf("%w: %s", ErrMalware, s.Evidence)
+		}
+	}
+	if !ok && b.Policy.Chain().Order("virus") >= 0 {
+		return ErrCannotSee
+	}
+	return nil
 }
 
 func joinPaths(ps []mail.Path) string {

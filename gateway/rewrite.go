@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -10,8 +11,37 @@ import (
 	"postern/policy"
 )
 
-// rewrite makes one copy: the actions in the chain's order, then the trace
-// fields on top. A rewrite that fails defers the copy; the original is never
+// copies makes the fewest copies that treat everybody as it was decided. Who
+// stands in the envelope twice gets one.
+func (g *Gateway) copies(ctx context.Context, tx *mail.Transaction, out *Outcome) {
+	b := begunOf(tx)
+	for _, c := range policy.Bifurcate(out.Decisions, func(p mail.Path) string { return b.upstreamName(tx, p) }) {
+		c.Recipients = unique(c.Recipients)
+		out.Copies = append(out.Copies, g.rewrite(ctx, tx, out.Results, c))
+	}
+}
+
+func unique(to []mail.Path) []mail.Path {
+	met := make(map[mail.Path]bool, len(to))
+	return slices.DeleteFunc(to, func(p mail.Path) bool {
+		again := met[p]
+		met[p] = true
+		return again
+	})
+}
+
+// failure is the first reason why a copy could not be made.
+func (out *Outcome) failure() error {
+	for i := range out.Copies {
+		if err := out.Copies[i].Err; err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rewrite makes one copy: what only we may write is taken out, then come the
+// actions in the chain's order, then the trace fields on top. A rewrite that fails defers the copy; the original is never
 // sent instead. A copy that is not relayed stays as it was received: its
 // actions are performed when it is released.
 func (g *Gateway) rewrite(ctx context.Context, tx *mail.Transaction, rs filters.Results, pc policy.Copy) Copy {
@@ -19,10 +49,16 @@ func (g *Gateway) rewrite(ctx context.Context, tx *mail.Transaction, rs filters.
 	if pc.Disposition != policy.Relay {
 		return c
 	}
-	m, err := g.perform(ctx, tx, rs, pc)
+	b := begunOf(tx)
+	m, err := b.clean(tx)
 	if err == nil {
-		c.Fields = begunOf(tx).traceFields(tx, pc)
-		m, err = finish(m, tx, begunOf(tx), c.Fields)
+		m, err = g.perform(ctx, tx, m, rs, pc)
+	}
+	if err == nil {
+		c.Fields = b.traceFields(tx, pc)
+		e := m.Edit()
+		e.Prepend(c.Fields...)
+		m, err = e.Message()
 	}
 	if err != nil {
 		c.Disposition, c.Reply, c.Err = policy.Defer, mail.ReplyTryAgain, err
@@ -33,12 +69,31 @@ func (g *Gateway) rewrite(ctx context.Context, tx *mail.Transaction, rs filters.
 	return c
 }
 
+// clean takes out of a message on the way in what only we may write.
+func (b *begun) clean(tx *mail.Transaction) (*mail.Message, error) {
+	m := tx.Message
+	if tx.Direction != mail.Inbound {
+		return m, nil
+	}
+	if m.Header().Cut() {
+		return nil, errLongHeader
+	}
+	e := m.Edit()
+	for _, f := range m.Header().Fields() {
+		if b.forged(f) {
+			e.Remove(f)
+		}
+	}
+	return e.Message()
+}
+
+var errLongHeader = errors.New("the header exceeds the limits: fields that only this gateway may write could stand where nobody looks")
+
 // perform runs the actions of one copy in the order of the filters.
-func (g *Gateway) perform(ctx context.Context, tx *mail.Transaction, rs filters.Results, pc policy.Copy) (*mail.Message, error) {
+func (g *Gateway) perform(ctx context.Context, tx *mail.Transaction, m *mail.Message, rs filters.Results, pc policy.Copy) (*mail.Message, error) {
 	chain := begunOf(tx).Policy.Chain()
 	actions := slices.Clone(pc.Actions)
 	slices.SortStableFunc(actions, func(a, b policy.Action) int { return chain.Order(a.Filter) - chain.Order(b.Filter) })
-	m := tx.Message
 	for _, a := range actions {
 		next, err := chain.Rewrite(ctx, a.Filter, filters.RewriteInput{
 			Tx: tx, Results: rs, Action: a.Name, With: a.With, Rule: a.Rule, Parts: a.Parts, To: pc.Recipients, Message: m,
@@ -49,19 +104,4 @@ func (g *Gateway) perform(ctx context.Context, tx *mail.Transaction, rs filters.
 		m = next
 	}
 	return m, nil
-}
-
-// finish puts the trace fields on top and, on the way in, takes out what only
-// we may write.
-func finish(m *mail.Message, tx *mail.Transaction, b *begun, fields []string) (*mail.Message, error) {
-	e := m.Edit()
-	if tx.Direction == mail.Inbound {
-		for _, f := range m.Header().Fields() {
-			if b.forged(f) {
-				e.Remove(f)
-			}
-		}
-	}
-	e.Prepend(fields...)
-	return e.Message()
 }

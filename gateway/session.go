@@ -12,11 +12,13 @@ import (
 	"postern/spool"
 )
 
-// begun is what a transaction began with: the State in force at MAIL, and what
-// the filters of the early stages have seen since.
+// begun is what a transaction began with, and what has come to light since.
 type begun struct {
-	*State
-	early filters.Results
+	*State                  // in force at MAIL
+	early   filters.Results // what the filters of the early stages have seen
+	demands mail.Demands    // of an earlier passage: this one can only tighten them
+	told    map[notice]bool // notices that were sent
+	lingers bool            // a filter ran out of time and may still be reading the message
 }
 
 func begunOf(tx *mail.Transaction) *begun { return tx.Began.(*begun) }
@@ -38,21 +40,28 @@ var (
 
 // Mail begins a transaction.
 func (g *Gateway) Mail(ctx context.Context, tx *mail.Transaction) mail.Reply {
-	st := g.State()
+	if !g.canAudit(ctx) {
+		return mail.ReplyTryAgain
+	}
+	st := g.acquire()
 	if st == nil {
 		return mail.ReplyTryAgain
 	}
-	// RFC 5321 section 4.5.5: a null reverse-path is a notification; the author
-	// is checked with the message.
-	if tx.Trusted() && !tx.ReversePath.IsNull() && !st.Ours(tx.ReversePath.Domain) {
-		return replyForeignPath
+	r := replySenderOK
+	switch {
+	case tx.Trusted() && !tx.ReversePath.IsNull() && !st.Ours(tx.ReversePath.Domain):
+		// RFC 5321 section 4.5.5: a null reverse-path is a notification; the
+		// author is checked with the message.
+		r = replyForeignPath
+	case !g.o.Spool.Room(tx.Options.Size):
+		r = mail.ReplyNoSpace
 	}
-	if !g.o.Spool.Room(tx.Options.Size) {
-		return mail.ReplyNoSpace
+	if !r.OK() {
+		st.release()
+		return r
 	}
-	st.acquire()
 	tx.Began = &begun{State: st}
-	return replySenderOK
+	return r
 }
 
 // Rcpt says whether the transaction may have this recipient.
@@ -66,7 +75,7 @@ func (g *Gateway) Rcpt(ctx context.Context, tx *mail.Transaction, to mail.Recipi
 	if !ok {
 		return replyNoUpstream
 	}
-	if r := g.verify(ctx, b.State, u, b.routable(p)); r.Code != 0 {
+	if r := g.verify(ctx, b, u, b.routable(p)); r.Code != 0 {
 		return r
 	}
 	if tx.Role == mail.RoleFilter {
@@ -89,7 +98,8 @@ func (st *State) routable(p mail.Path) mail.Path {
 // earlyRcpt refuses a recipient whose fate is certain before the message is here.
 func (g *Gateway) earlyRcpt(ctx context.Context, tx *mail.Transaction, p mail.Path) mail.Reply {
 	b := begunOf(tx)
-	b.early = b.Policy.Chain().CheckStage(ctx, filters.Mail, tx, b.early)
+	seen := *tx // a filter that runs out of time may look at it when tx has gone on
+	b.early = b.Policy.Chain().CheckStage(ctx, filters.Mail, &seen, b.early)
 	d, certain := b.Policy.Early(filters.Rcpt, tx, p, b.early)
 	if !certain || d.Disposition != policy.Reject && d.Disposition != policy.Defer {
 		return replyRecipientOK
@@ -109,7 +119,7 @@ func withID(r mail.Reply, id string) mail.Reply {
 func (g *Gateway) Data(ctx context.Context, tx *mail.Transaction, body *spool.Buffer) []mail.Reply {
 	b := begunOf(tx)
 	defer b.release()
-	defer body.Discard()
+	defer b.discard(body)
 	ctx, cancel := context.WithTimeout(ctx, processLimit)
 	defer cancel()
 	tx.Message = parse(body, b.State)
@@ -118,6 +128,14 @@ func (g *Gateway) Data(ctx context.Context, tx *mail.Transaction, body *spool.Bu
 		return replies
 	}
 	return []mail.Reply{one(replies)}
+}
+
+// discard ends the use of a body. Its memory goes to other mail, unless a
+// filter may still be reading it: then it is left to the garbage collector.
+func (b *begun) discard(body *spool.Buffer) {
+	if _, inMemory := body.Bytes(); !inMemory || !b.lingers {
+		body.Discard()
+	}
 }
 
 // parse makes a message of what was received, in memory or in a file.

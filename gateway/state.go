@@ -68,11 +68,16 @@ func (st *State) Hop(name string) (*relay.Hop, bool) {
 // Ours reports whether d, in its normal form, is one of site.domains.
 func (st *State) Ours(d string) bool { return st.ours[d] }
 
-// acquire keeps the filters open until release.
-func (st *State) acquire() {
+// acquire keeps the filters open until release. It is false if they are closed
+// already.
+func (st *State) acquire() bool {
 	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.retired && st.using == 0 {
+		return false
+	}
 	st.using++
-	st.mu.Unlock()
+	return true
 }
 
 func (st *State) release() {
@@ -85,8 +90,8 @@ func (st *State) release() {
 	}
 }
 
-// retire closes the filters when the last transaction has ended.
-func (st *State) retire() {
+// Close closes the filters as soon as no transaction uses them any more.
+func (st *State) Close() {
 	st.mu.Lock()
 	st.retired = true
 	done := st.using == 0

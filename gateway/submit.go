@@ -1,10 +1,17 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
+	"unicode/utf8"
 
+	"github.com/emersion/go-smtp"
+
+	"postern/filters"
 	"postern/mail"
 	"postern/policy"
 	"postern/spool"
@@ -18,7 +25,7 @@ const ownListener = "postern"
 // the policy asks; but no rule can refuse or hold it. It is durable when Submit
 // returns.
 func (g *Gateway) Submit(ctx context.Context, from mail.Path, to []mail.Recipient, content []byte) (id string, err error) {
-	st := g.State()
+	st := g.acquire()
 	if st == nil {
 		return "", ErrNoPolicy
 	}
@@ -36,8 +43,23 @@ func (g *Gateway) Submit(ctx context.Context, from mail.Path, to []mail.Recipien
 	return d.tx.ID, nil
 }
 
-// ownDelivery takes mail of our own as far as its rewritten copies.
+// errUndecided says that nobody knows which rewrites the policy wants.
+var errUndecided = errors.New("a filter broke, so that it is not known what the policy asks for")
+
+// ownDelivery takes mail of our own as far as its rewritten copies. st, which
+// was acquired for it, is released if it fails.
 func (g *Gateway) ownDelivery(ctx context.Context, st *State, from mail.Path, to []mail.Recipient, content []byte) (*delivery, error) {
+	tx := g.ownTransaction(st, from, to, content)
+	tx.Began = &begun{State: st}
+	d, err := g.ownCopies(ctx, tx)
+	if err != nil {
+		st.release()
+		return nil, fmt.Errorf("submit: %w", err)
+	}
+	return d, nil
+}
+
+func (g *Gateway) ownTransaction(st *State, from mail.Path, to []mail.Recipient, content []byte) *mail.Transaction {
 	tx := &mail.Transaction{
 		ID: g.o.NewID(), At: g.o.Now(),
 		Session: &mail.Session{
@@ -47,61 +69,56 @@ func (g *Gateway) ownDelivery(ctx context.Context, st *State, from mail.Path, to
 		Envelope: mail.Envelope{ReversePath: from, Recipients: to},
 		Message:  mail.ParseBytes(content, st.Parse),
 	}
-	g.begin(tx, st)
+	if bytes.ContainsFunc(content, func(r rune) bool { return r >= utf8.RuneSelf }) {
+		tx.Options.Body = smtp.Body8BitMIME
+	}
+	return tx
+}
+
+func (g *Gateway) ownCopies(ctx context.Context, tx *mail.Transaction) (*delivery, error) {
 	b := begunOf(tx)
-	out := &Outcome{Results: st.Policy.Chain().Check(ctx, tx)}
-	out.Decisions = st.Policy.Decide(tx, out.Results)
+	out := &Outcome{Results: b.check(ctx, tx)}
+	out.Decisions = b.Policy.Decide(tx, out.Results)
+	if undecided(out) {
+		return nil, errUndecided
+	}
 	for i := range out.Decisions {
 		d := &out.Decisions[i]
 		if d.Disposition != policy.Relay {
 			d.Disposition, d.Why = policy.Relay, "our own notice: "+d.Why
 		}
-		if _, ok := st.Policy.UpstreamFor(tx.Listener, b.routable(d.Recipient)); !ok {
-			b.release()
-			return nil, fmt.Errorf("submit: no route to <%s>", d.Recipient)
+		if b.upstreamName(tx, d.Recipient) == "" {
+			return nil, fmt.Errorf("no route to <%s>", d.Recipient)
 		}
 	}
-	for _, c := range policy.Bifurcate(out.Decisions, func(p mail.Path) string { return b.upstreamName(tx, p) }) {
-		rewritten := g.rewrite(ctx, tx, out.Results, c)
-		if rewritten.Err != nil {
-			b.release()
-			return nil, fmt.Errorf("submit: %w", rewritten.Err)
-		}
-		out.Copies = append(out.Copies, rewritten)
+	g.copies(ctx, tx, out)
+	if err := out.failure(); err != nil {
+		return nil, err
 	}
 	return newDelivery(g, tx, out), nil
 }
 
-// begin attaches the State to a transaction that did not come by smtpd.
-func (g *Gateway) begin(tx *mail.Transaction, st *State) {
-	st.acquire()
-	tx.Began = &begun{State: st}
+// undecided reports whether a recipient was put off because a filter broke:
+// mail that goes out all the same must not go without what an unknown rule asks
+// for.
+func undecided(out *Outcome) bool {
+	broken := slices.ContainsFunc(out.Results, func(r filters.Result) bool { return r.Err != nil && !r.Ignored })
+	return broken && slices.ContainsFunc(out.Decisions, func(d policy.Decision) bool { return d.Disposition == policy.Defer })
 }
 
-// Begin makes a transaction ready for Judge; Abort ends it.
-func (g *Gateway) Begin(tx *mail.Transaction) { g.begin(tx, g.State()) }
-
-// bounce tells the author's side at once that some recipients were refused.
-func (d *delivery) bounce(ctx context.Context) error {
-	drafts, err := d.bounceDraft(ctx)
-	if err != nil {
-		return err
-	}
-	ids, err := d.g.o.Spool.Commit(ctx, drafts)
-	if err == nil {
-		d.g.queue.Add(ids...)
-	}
-	return err
-}
+// Begin makes a transaction that did not come by smtpd ready for Judge; Abort
+// ends it. There must be a policy.
+func (g *Gateway) Begin(tx *mail.Transaction) { tx.Began = &begun{State: g.acquire()} }
 
 // bounceDraft is a DSN for the recipients that were refused after others had
 // been accepted: a copy in the same commit as theirs.
 func (d *delivery) bounceDraft(ctx context.Context) ([]spool.Draft, error) {
 	e := d.entry("", "mixed_reject")
+	e.Received = d.tx.At
 	for i := range d.fates {
 		if f := &d.fates[i]; f.Status == "bounced" {
 			for _, r := range d.recipients([]mail.Path{f.Recipient}) {
-				e.To = append(e.To, spool.Recipient{Recipient: r, State: spool.Failed, Reply: d.out.Decisions[i].Reply, Hop: f.Relay, At: d.g.o.Now()})
+				e.To = append(e.To, spool.Recipient{Recipient: r, State: spool.Failed, Reply: f.Refusal, Hop: f.Relay, At: d.g.o.Now()})
 			}
 		}
 	}
@@ -109,6 +126,7 @@ func (d *delivery) bounceDraft(ctx context.Context) ([]spool.Draft, error) {
 	if err != nil {
 		return nil, err
 	}
+	d.b.acquire() // it is open as long as this transaction has it
 	own, err := d.g.ownDelivery(ctx, d.b.State, mail.Path{}, []mail.Recipient{{Path: d.tx.ReversePath}}, content)
 	if err != nil {
 		return nil, err

@@ -22,19 +22,53 @@ func (b *begun) forged(f mail.Field) bool {
 	if !strings.EqualFold(name, "Authentication-Results") {
 		return false
 	}
-	id := strings.TrimLeft(f.Value(), " \t")
-	for strings.HasPrefix(id, "(") { // a comment may stand before the id
-		end := strings.IndexByte(id, ')')
-		if end < 0 {
-			return true
+	id := authservID(f.Value())
+	return id == "" || mail.NormalDomain(id) == mail.NormalDomain(b.Policy.Site.Hostname)
+}
+
+// authservID is the authserv-id at the beginning of an Authentication-Results
+// field (RFC 8601 section 2.2): a token or a quoted string, comments before it.
+// It is empty if nothing like it is there.
+func authservID(value string) string {
+	value = afterComments(value)
+	if rest, ok := strings.CutPrefix(value, `"`); ok {
+		return unquoted(rest)
+	}
+	if end := strings.IndexAny(value, "; \t("); end >= 0 {
+		value = value[:end]
+	}
+	return value
+}
+
+// afterComments takes white space and comments, which nest, off the beginning
+// (RFC 5322 section 3.2.2). A comment without an end leaves nothing.
+func afterComments(s string) string {
+	depth := 0
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == '(':
+			depth++
+		case c == ')' && depth > 0:
+			depth--
+		case c == '\\' && depth > 0:
+			i++
+		case depth == 0 && c != ' ' && c != '\t':
+			return s[i:]
 		}
-		id = strings.TrimLeft(id[end+1:], " \t")
 	}
-	if end := strings.IndexAny(id, "; \t("); end >= 0 {
-		id = id[:end]
+	return ""
+}
+
+// unquoted is the content of a quoted string whose first quote is gone.
+func unquoted(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s) && s[i] != '"'; i++ {
+		if s[i] == '\\' && i+1 < len(s) {
+			i++
+		}
+		b.WriteByte(s[i])
 	}
-	id = strings.Trim(id, `"`)
-	return id == "" || mail.NormalDomain(id) == b.Policy.Site.Hostname
+	return strings.TrimSpace(b.String())
 }
 
 // traceFields are the header fields that a relayed copy gains, from the top.
@@ -84,8 +118,8 @@ func (b *begun) received(tx *mail.Transaction, to []mail.Path) string {
 	return s.String()
 }
 
-// safeAtom is what a client told us, fit to stand in our field: no control
-// character, no comment, no more than a domain's length.
+// safeAtom is what a client told us, fit to stand in our field: ASCII, no
+// control character, no comment, no more than a domain's length.
 func safeAtom(text string) string {
 	if text == "" {
 		return "unknown"
@@ -94,7 +128,7 @@ func safeAtom(text string) string {
 		text = text[:255]
 	}
 	return strings.Map(func(r rune) rune {
-		if r <= ' ' || r == 0x7f || strings.ContainsRune(`()<>;\"`, r) {
+		if r <= ' ' || r >= 0x7f || strings.ContainsRune(`()<>;\"`, r) {
 			return '?'
 		}
 		return r

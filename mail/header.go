@@ -35,6 +35,10 @@ func (h *Header) Raw() []byte { return h.raw }
 // Offset returns where the section begins.
 func (h *Header) Offset() int64 { return h.off }
 
+// Cut reports whether a limit was hit: there are more bytes or fields than
+// these.
+func (h *Header) Cut() bool { return h.cut }
+
 // Len returns the number of fields.
 func (h *Header) Len() int { return len(h.fields) }
 
