@@ -47,7 +47,7 @@ func Field(id string, results []mail.AuthResult) string {
 // where it is very long. No results are written as "none".
 func Format(id string, results []mail.AuthResult) string {
 	w := &writer{column: len("ARC-"+fieldName) + len(": i=50; ")}
-	w.word(value(id))
+	w.word(token(id))
 	wrote := false
 	for i := range results {
 		if r := &results[i]; isKeyword(r.Method) && isKeyword(r.Value) {
@@ -111,6 +111,14 @@ func (w *writer) word(word string) {
 		w.b.WriteString(piece)
 		w.column += len(piece)
 	}
+}
+
+// token writes a token, or a quoted string.
+func token(s string) string {
+	if s = clean(s); isToken(s) {
+		return s
+	}
+	return quote(s)
 }
 
 // value writes a value of a property: as it is where it is a token, a domain or
