@@ -76,7 +76,7 @@ func (c *Checker) Rewrite(ctx context.Context, in filters.RewriteInput) (*mail.M
 	if !ok {
 		return nil, fmt.Errorf("%T are not settings of the action %s", in.With, in.Action)
 	}
-	victims, err := choose(in)
+	victims, lost, err := choose(in)
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +88,11 @@ func (c *Checker) Rewrite(ctx context.Context, in filters.RewriteInput) (*mail.M
 	if err != nil {
 		return nil, err
 	}
-	return m, gone(ctx, in.Message, m, victims)
+	out := lost
+	for _, v := range victims {
+		out = append(out, v.part)
+	}
+	return m, gone(ctx, in, m, out)
 }
 
 // A victim is an attachment that is taken out, and what was said about it.
@@ -98,35 +102,40 @@ type victim struct {
 }
 
 // choose finds the attachments that hold the marked parts. One that lies in
-// another one that is taken out goes with it.
-func choose(in filters.RewriteInput) ([]*victim, error) {
+// another one that is taken out goes with it. lost are marked parts that are not
+// there any more: another rule took out what they lay in.
+func choose(in filters.RewriteInput) (victims []*victim, lost []*mail.Part, err error) {
 	if len(in.Parts) == 0 {
-		return nil, errors.New("the rule marked no part")
+		return nil, nil, errors.New("the rule marked no part")
 	}
-	var all []*victim
 	of := map[*mail.Part]*victim{}
 	for _, id := range in.Parts {
 		p := in.Message.Part(id)
 		if p == nil {
-			return nil, fmt.Errorf("part %s is not there", id)
+			was := in.Tx.Message.Part(id)
+			if was == nil {
+				return nil, nil, fmt.Errorf("part %s is not there", id)
+			}
+			lost = append(lost, was)
+			continue
 		}
 		p = p.Entity()
 		v := of[p]
 		if v == nil {
 			v = &victim{part: p}
 			of[p] = v
-			all = append(all, v)
+			victims = append(victims, v)
 		}
 		v.why = append(v.why, said(in.Results, id)...)
 	}
-	return slices.DeleteFunc(all, func(v *victim) bool {
+	return slices.DeleteFunc(victims, func(v *victim) bool {
 		for q := v.part.Parent(); q != nil; q = q.Parent() {
 			if of[q] != nil {
 				return true
 			}
 		}
 		return false
-	}), nil
+	}), lost, nil
 }
 
 // said collects what filters said about a part.
@@ -142,21 +151,46 @@ func said(rs filters.Results, id mail.PartID) (why []string) {
 }
 
 // gone checks that nothing that was taken out is still there: in a message that
-// reads in several ways the same bytes may belong to several parts.
-func gone(ctx context.Context, before, after *mail.Message, victims []*victim) error {
+// reads in several ways the same bytes may belong to several parts. An equal
+// file that was attached besides is another matter: it was judged by itself.
+func gone(ctx context.Context, in filters.RewriteInput, after *mail.Message, out []*mail.Part) error {
 	removed := map[[32]byte]bool{}
-	for _, v := range victims {
-		if v.part.Parent() != nil && v.part.Length() > 0 {
-			removed[v.part.Hash()] = true
+	for _, p := range out {
+		if p.Parent() != nil && p.Length() > 0 {
+			removed[p.Hash()] = true
 		}
 	}
 	for _, p := range after.Parts() {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if p.Length() > 0 && removed[p.Hash()] {
+		if p.Length() > 0 && removed[p.Hash()] && !besides(in.Tx.Message, p, out) {
 			return fmt.Errorf("part %s is still there after it was taken out", p.ID())
 		}
 	}
-	return errors.Join(before.Err(), after.Err())
+	return errors.Join(in.Tx.Message.Err(), in.Message.Err(), after.Err())
+}
+
+// besides reports whether p stood in the message as it was received, in bytes
+// that it shares with nothing that was taken out.
+func besides(received *mail.Message, p *mail.Part, out []*mail.Part) bool {
+	q := received.Part(p.ID())
+	if q == nil || q.Hash() != p.Hash() {
+		return false
+	}
+	from, to := extent(q)
+	return !slices.ContainsFunc(out, func(o *mail.Part) bool {
+		o = received.Part(o.ID())
+		if o == nil {
+			return true
+		}
+		start, end := extent(o)
+		return from < end && start < to
+	})
+}
+
+// extent returns where the attachment that p came in lies.
+func extent(p *mail.Part) (from, to int64) {
+	p = p.Entity()
+	return p.Offset(), p.Offset() + p.Length()
 }

@@ -1,6 +1,7 @@
 package strip
 
 import (
+	"archive/zip"
 	"encoding/base64"
 	"errors"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"testing"
 
 	"postern/filters"
+	"postern/filters/attachments"
 	"postern/filters/filterstest"
 	"postern/mail"
 )
@@ -176,20 +178,22 @@ func (broken) ReadAt([]byte, int64) (int, error) { return 0, errors.New("disk br
 // TestErrors checks that what cannot be stripped is held, never sent as it is.
 func TestErrors(t *testing.T) {
 	good := filterstest.Message(mixed(attachment("a.exe", "MZ")), mail.Options{})
-	twice := filterstest.Message(mixed(attachment("a.exe", "MZ same"), attachment("b.exe", "MZ same")), mail.Options{})
 	for name, test := range map[string]struct {
 		m     *mail.Message
 		parts []mail.PartID
 	}{
 		"no part":          {good, nil},
 		"unknown part":     {good, []mail.PartID{"7"}},
-		"still there":      {twice, []mail.PartID{"2"}},
 		"cannot be read":   {mail.Parse(broken{}, 100, mail.Options{}), []mail.PartID{""}},
 		"one good one not": {good, []mail.PartID{"2", "9.9"}},
 	} {
 		if after, _, err := rewrite(t, test.m, "en", shippedNote, test.parts...); err == nil {
 			t.Errorf("%s: %v", name, after)
 		}
+	}
+	in := filters.RewriteInput{Tx: filterstest.Transaction(good), Message: good}
+	if err := gone(t.Context(), in, good, []*mail.Part{good.Part("2")}); err == nil {
+		t.Error("a part that is still there is not noticed")
 	}
 	if _, err := (&Checker{}).Rewrite(t.Context(), filters.RewriteInput{Message: good, With: 1}); err == nil {
 		t.Error("settings of another action are taken")
@@ -216,4 +220,64 @@ func TestNoticeNeverDelimits(t *testing.T) {
 			t.Fatalf("%d parts became %d: %s", len(before.Parts()), len(after.Parts()), got)
 		}
 	}
+}
+
+// TestSecondStrip lets two rules strip: what the second marked may be gone with
+// what the first took out.
+func TestSecondStrip(t *testing.T) {
+	before := filterstest.Message(mixed(attachment("setup.exe", "MZ program"), attachment("report.pdf", "%PDF-1.4")), mail.Options{})
+	archive := zipped(t, "inner.exe", "MZ inner")
+	withZip := filterstest.Message(mixed(attachment("a.zip", archive), attachment("report.pdf", "%PDF-1.4")), (&attachments.Checker{Unpack: attachments.Filter.New().(*attachments.Checker).Unpack}).ParseOptions())
+	for name, test := range map[string]struct {
+		m             *mail.Message
+		first, second mail.PartID
+	}{
+		"the same part":       {before, "2", "2"},
+		"a member, then all":  {withZip, "2.1", "2"},
+		"all, then a member":  {withZip, "2", "2.1"},
+		"one, then the other": {before, "2", "3"},
+	} {
+		c := &Checker{}
+		in := filters.RewriteInput{Tx: filterstest.Transaction(test.m), Message: test.m, With: &Action{Note: shippedNote}, Rule: "one", Parts: []mail.PartID{test.first}}
+		once, err := c.Rewrite(t.Context(), in)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		in.Message, in.Parts, in.Rule = once, []mail.PartID{test.second}, "two"
+		twice, err := c.Rewrite(t.Context(), in)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		for _, p := range twice.Parts() {
+			if p.Hash() == test.m.Part(test.first).Hash() || p.Hash() == test.m.Part(test.second).Hash() {
+				t.Errorf("%s: part %s is still there", name, p.ID())
+			}
+		}
+	}
+}
+
+// TestEqualFiles strips a file by its name: another one with the same content
+// under a harmless name does not keep the message back.
+func TestEqualFiles(t *testing.T) {
+	before := filterstest.Message(mixed(attachment("run.js", "hello"), attachment("run.js.txt", "hello")), mail.Options{})
+	after, got, err := rewrite(t, before, "en", shippedNote, "2")
+	if err != nil || len(after.Parts()) != 4 || after.Part("3").Hash() != before.Part("3").Hash() {
+		t.Errorf("%v: %s", err, got)
+	}
+}
+
+func zipped(t *testing.T, name, content string) string {
+	t.Helper()
+	var b strings.Builder
+	w := zip.NewWriter(&b)
+	f, err := w.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.WriteString(f, content)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
 }
