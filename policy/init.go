@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -9,10 +10,14 @@ import (
 // given next hop ("10.0.5.10:25"). It begins in watch mode: the first day
 // everything but malware is delivered, and log and console show what would have
 // happened. With full, the shipped rules and the usual settings are written
-// out.
-func Init(domain, upstream string, full bool) string {
+// out. There may be more domains than one.
+func Init(domain, upstream string, full bool, more ...string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, initHead, domain, upstream, domain)
+	domains := strconv.Quote(domain)
+	for _, d := range more {
+		domains += ", " + strconv.Quote(d)
+	}
+	fmt.Fprintf(&b, initHead, domains, upstream, domains)
 	if !full {
 		return b.String()
 	}
@@ -27,12 +32,12 @@ const initHead = `version = 1
 mode    = "watch"                          # only malware is held; "enforce" when the log shows what you want
 
 [site]
-domains = [%q]
+domains = [%s]
 
 [[upstream]]
 name = "mail"
 to   = [%q]
-for  = [%q]
+for  = [%s]
 `
 
 const initFull = `

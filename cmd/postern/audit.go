@@ -17,18 +17,6 @@ type auditCmd struct {
 	Export auditExportCmd `cmd:"" help:"Print records as JSON, one object a line."`
 }
 
-// stateDir is where the state lies: --state, or what the policy says.
-func (g *globals) stateDir() (string, error) {
-	if g.State != "" {
-		return g.State, nil
-	}
-	p, err := g.load()
-	if err != nil {
-		return "", err
-	}
-	return p.Storage.State, nil
-}
-
 // The audit log is read as files: it can be read, and verified, while the
 // gateway runs and when it does not.
 func (g *globals) auditLog() (store.Log, string, error) {

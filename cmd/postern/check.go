@@ -19,15 +19,21 @@ func (g *globals) load() (*policy.Policy, error) {
 	case errors.As(err, &problems):
 		fmt.Fprintln(g.err, problems.Error())
 		return nil, &exitError{code: exitFailed}
-	case errors.Is(err, os.ErrNotExist):
-		return nil, fmt.Errorf("there is no policy file %s; write one with: postern init --domain DOMAIN --upstream HOST", g.Config)
 	case err != nil:
-		return nil, err
+		return nil, noPolicy(g.Config, err)
 	}
 	if g.State != "" {
 		p.Storage.State = g.State
 	}
 	return p, nil
+}
+
+// noPolicy says what to do when the policy file is not there.
+func noPolicy(name string, err error) error {
+	if errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("there is no policy file %s; write one with: postern init --domain DOMAIN --upstream HOST", name)
+	}
+	return err
 }
 
 type checkCmd struct {
@@ -59,10 +65,7 @@ func (c *checkCmd) file(g *globals, name string) (ok bool, err error) {
 	p, err := policy.LoadFile(name, policy.LoadOptions{Filters: standard.Filters})
 	var problems policy.Problems
 	if err != nil && !errors.As(err, &problems) {
-		if errors.Is(err, os.ErrNotExist) {
-			return false, fmt.Errorf("there is no policy file %s", name)
-		}
-		return false, err
+		return false, noPolicy(name, err)
 	}
 	if err == nil {
 		problems = p.Warnings
@@ -78,8 +81,12 @@ func (c *checkCmd) file(g *globals, name string) (ok bool, err error) {
 	if len(problems) > 0 {
 		fmt.Fprintln(g.out, problems.Error())
 	}
-	if err == nil && !g.Quiet {
-		fmt.Fprintf(g.out, "%s: %d rules, %d tests, %d warnings: good\n", name, p.Rules(), len(p.Tests), len(problems))
+	mistakes, warnings := problems.Count()
+	switch {
+	case err != nil:
+		fmt.Fprintf(g.out, "%s: %s, %s\n", name, count(mistakes, "error"), count(warnings, "warning"))
+	case !g.Quiet:
+		fmt.Fprintf(g.out, "%s: %s, %s, %s: good\n", name, count(p.Rules(), "rule"), count(len(p.Tests), "test"), count(warnings, "warning"))
 	}
 	return err == nil, nil
 }

@@ -13,12 +13,17 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/BurntSushi/toml"
 )
 
 // controlSocket is the Unix socket in the state directory on which a running
 // gateway listens to the other subcommands. Its mode is 0600: who can open it
 // may command the gateway.
 const controlSocket = "control.sock"
+
+// defaultState is what the policy's [storage] state is when nothing is said.
+const defaultState = "/var/lib/postern"
 
 // A controlClient talks to a running gateway: HTTP with JSON over its socket.
 type controlClient struct {
@@ -28,20 +33,46 @@ type controlClient struct {
 
 // control returns a client for the gateway of this state directory.
 func (g *globals) control() (*controlClient, error) {
-	dir := g.State
-	if dir == "" {
-		p, err := g.load()
-		if err != nil {
-			return nil, err
-		}
-		dir = p.Storage.State
+	dir, err := g.stateDir()
+	if err != nil {
+		return nil, err
 	}
+	return dialControl(dir), nil
+}
+
+// stateDir is where the state lies: --state, or what the policy says. Mistakes
+// elsewhere in the policy do not matter: it is when a policy was refused that
+// people ask for the status.
+func (g *globals) stateDir() (string, error) {
+	if g.State != "" {
+		return g.State, nil
+	}
+	var p struct {
+		Storage struct {
+			State string `toml:"state"`
+		} `toml:"storage"`
+	}
+	text, err := os.ReadFile(g.Config)
+	if err != nil {
+		return "", noPolicy(g.Config, err)
+	}
+	if _, err := toml.Decode(string(text), &p); err != nil {
+		return "", fmt.Errorf("read [storage] state from %s: %w; --state names the directory too", g.Config, err)
+	}
+	if p.Storage.State == "" {
+		return defaultState, nil
+	}
+	return p.Storage.State, nil
+}
+
+// dialControl returns a client for the gateway of a state directory.
+func dialControl(dir string) *controlClient {
 	path := filepath.Join(dir, controlSocket)
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", path)
 	}
-	return &controlClient{path: path, http: &http.Client{Transport: &http.Transport{DialContext: dial}, Timeout: 5 * time.Minute}}, nil
+	return &controlClient{path: path, http: &http.Client{Transport: &http.Transport{DialContext: dial}, Timeout: 5 * time.Minute}}
 }
 
 // call sends in as JSON and decodes the answer into out; either may be nil.
@@ -98,6 +129,8 @@ func (c *controlClient) do(method, path string, in any) (*http.Response, error) 
 	}
 	code := exitFailed
 	switch resp.StatusCode {
+	case http.StatusBadRequest:
+		code = exitUsage
 	case http.StatusForbidden:
 		code = exitNotAllowed
 	case http.StatusServiceUnavailable:

@@ -143,6 +143,7 @@ func (in *instance) status() (statusAnswer, error) {
 	p := in.gateway.State().Policy
 	a := statusAnswer{
 		Version: build().Version, PID: os.Getpid(), Since: in.since, File: in.set.file, Policy: p.Hash, Loaded: in.loaded, Stale: in.stale, Held: map[string]int{},
+		Waiting: in.waiting, Aside: in.spool.Aside(),
 	}
 	for _, w := range p.Warnings {
 		a.Warnings = append(a.Warnings, w.String())
@@ -154,6 +155,9 @@ func (in *instance) status() (statusAnswer, error) {
 	for _, u := range in.queue.Stats().Upstreams {
 		a.Queued += u.Messages
 		a.Oldest = max(a.Oldest, u.Oldest.Seconds())
+	}
+	for _, d := range in.relay.Stats().Destinations {
+		a.Down = append(a.Down, downStatus{Upstream: d.Hop, Address: d.Address, Since: d.Since, Error: d.Error})
 	}
 	free, err := in.spool.Free()
 	if err != nil {
@@ -169,11 +173,15 @@ type peerKey struct{}
 // actor names who asks: the Unix user at the other end of the control socket.
 func actor(r *http.Request) string {
 	if uid, ok := r.Context().Value(peerKey{}).(uint32); ok {
-		id := strconv.FormatUint(uint64(uid), 10)
-		if u, err := user.LookupId(id); err == nil {
-			return u.Username
-		}
-		return "uid " + id
+		return userName(uid)
 	}
 	return "unknown"
+}
+
+func userName(uid uint32) string {
+	id := strconv.FormatUint(uint64(uid), 10)
+	if u, err := user.LookupId(id); err == nil {
+		return u.Username
+	}
+	return "uid " + id
 }

@@ -4,24 +4,31 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 
+	"postern/filters/standard"
 	"postern/policy"
 )
 
 type initCmd struct {
-	Domain   string `help:"Domain that mail is accepted for." required:"" placeholder:"DOMAIN"`
-	Upstream string `help:"The mail server behind the gateway: host or host:port." required:"" placeholder:"HOST"`
-	Full     bool   `help:"Write the default rules out, so that they can be changed."`
-	Force    bool   `help:"Replace a file that is there."`
-	Stdout   bool   `help:"Print instead of writing the file."`
+	Domain   []string `help:"Domain that mail is accepted for; may be given again." required:"" placeholder:"DOMAIN"`
+	Upstream string   `help:"The mail server behind the gateway: host (port 25), host:port or unix:/path." required:"" placeholder:"HOST"`
+	Full     bool     `help:"Write the default rules out, so that they can be changed."`
+	Force    bool     `help:"Replace a file that is there."`
+	Stdout   bool     `help:"Print instead of writing the file."`
 }
 
 // Run writes a policy to begin with, in watch mode: the first day everything
 // but malware is delivered, and the log shows what would have happened.
 func (i *initCmd) Run(g *globals) error {
-	text := policy.Init(i.Domain, i.Upstream, i.Full)
+	text, err := i.text(g.Config)
+	if err != nil {
+		return err
+	}
 	if i.Stdout {
 		fmt.Fprint(g.out, text)
 		return nil
@@ -51,4 +58,28 @@ func (i *initCmd) Run(g *globals) error {
 		fmt.Fprintf(g.err, "wrote %s\nNext: postern check, then postern setup postfix or postern setup exchange, then postern serve\n", g.Config)
 	}
 	return nil
+}
+
+// text is the policy, which is loaded once to see that it is good.
+func (i *initCmd) text(name string) (string, error) {
+	text := policy.Init(i.Domain[0], withPort(i.Upstream), i.Full, i.Domain[1:]...)
+	if _, err := policy.Load(name, []byte(text), policy.LoadOptions{Filters: standard.Filters}); err != nil {
+		return "", &exitError{exitUsage, fmt.Errorf("no policy can be made of this: %s", firstMistake(err))}
+	}
+	return text, nil
+}
+
+// withPort adds SMTP's port to a host that is named without one.
+func withPort(host string) string {
+	if host == "mx" || strings.HasPrefix(host, "unix:") {
+		return host
+	}
+	bare := strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	if _, err := netip.ParseAddr(bare); err == nil {
+		return net.JoinHostPort(bare, "25")
+	}
+	if _, _, err := net.SplitHostPort(host); err != nil {
+		return net.JoinHostPort(host, "25")
+	}
+	return host
 }

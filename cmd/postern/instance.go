@@ -61,7 +61,9 @@ type instance struct {
 	listeners map[string]*listening
 	http      []*http.Server
 	loaded    time.Time
-	stale     string // why the last reload was refused
+	stale     string         // why the last reload was refused
+	begun     *policy.Policy // with which this process began
+	waiting   []string       // settings that wait for the next start
 
 	cancel context.CancelFunc
 	done   sync.WaitGroup
@@ -76,35 +78,50 @@ type listening struct {
 
 // start brings up a whole gateway, or nothing. The order is that of the
 // dependencies; what fails is closed again in the opposite one.
-func start(ctx context.Context, set settings) (in *instance, err error) {
+func start(ctx context.Context, set settings) (*instance, error) {
 	p, err := set.load()
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	in = &instance{set: set, log: set.log, since: time.Now(), dir: p.Storage.State, meter: newMeter(), listeners: map[string]*listening{}, cancel: cancel}
-	defer func() {
-		if err != nil {
-			in.close()
-		}
-	}()
-	if err := os.MkdirAll(in.dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the state directory: %w", err)
-	}
-	if err := in.openState(p); err != nil {
-		return nil, err
-	}
-	if err := in.openRoute(ctx, p); err != nil {
-		return nil, err
-	}
-	if err := in.listen(p); err != nil {
-		return nil, err
-	}
-	if err := in.serveHTTP(p); err != nil {
+	in := &instance{set: set, log: set.log, since: time.Now(), dir: p.Storage.State, meter: newMeter(), listeners: map[string]*listening{}, begun: p, cancel: cancel}
+	if err := in.open(ctx, p); err != nil {
+		in.close()
 		return nil, err
 	}
 	in.run(ctx)
 	return in, nil
+}
+
+func (in *instance) open(ctx context.Context, p *policy.Policy) error {
+	if err := os.MkdirAll(in.dir, 0o700); err != nil {
+		return fmt.Errorf("make the state directory: %w; [storage] state, POSTERN_STATE or --state names another", err)
+	}
+	if err := in.openState(p); err != nil {
+		return in.taken(err)
+	}
+	if err := in.openRoute(ctx, p); err != nil {
+		return err
+	}
+	if err := in.listen(p); err != nil {
+		return err
+	}
+	if err := in.serveHTTP(p); err != nil {
+		return err
+	}
+	return in.audit.Append(ctx, audit.Record{
+		Event: audit.Start, Policy: p.Hash, Actor: processOwner(), Detail: fmt.Sprintf("version %s, policy file %s", build().Version, in.set.file),
+	})
+}
+
+// taken names the gateway that has the state directory already, if that is why
+// it cannot be opened.
+func (in *instance) taken(err error) error {
+	var other statusAnswer
+	if dialControl(in.dir).call("GET", "/status", nil, &other) != nil {
+		return err
+	}
+	return fmt.Errorf("another gateway (pid %d) has the state directory %s; stop it, or name another with --state", other.PID, in.dir)
 }
 
 // load reads the policy, from the text that was given or from the file.
@@ -139,6 +156,7 @@ func (in *instance) openState(p *policy.Policy) error {
 	if in.audit, err = in.places.openAudit(in.log); err != nil {
 		return err
 	}
+	in.places.keepAudit(p)
 	in.quarantine, err = in.places.openQuarantine(p, in.audit, in.log)
 	return err
 }
@@ -225,6 +243,9 @@ func (in *instance) stop(ctx context.Context) {
 	wg.Wait()
 	for _, s := range in.http {
 		s.Shutdown(ctx)
+	}
+	if err := in.audit.Append(ctx, audit.Record{Event: audit.Stop, Actor: processOwner(), Detail: fmt.Sprintf("after %s", time.Since(in.since).Round(time.Second))}); err != nil {
+		in.log.Error("write audit record", "event", string(audit.Stop), "error", err)
 	}
 	in.close()
 }

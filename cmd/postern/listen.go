@@ -70,7 +70,7 @@ func (in *instance) listenerConfig(p *policy.Policy, l *policy.Listener) (smtpd.
 			Data: time.Duration(l.Limits.Data), MinRate: int64(l.Limits.MinRate), GreetDelay: time.Duration(l.Limits.GreetDelay),
 		},
 		BareNewline: l.BareNewline, Spool: in.spool, Log: in.log,
-		Hooks: smtpd.Hooks{Reply: in.meter.reply, AuthFailure: in.meter.authFails.Inc, TLS: in.meter.tlsSession},
+		Hooks: in.meter.hooks(l.Name),
 	}, nil
 }
 
@@ -83,8 +83,12 @@ func (in *instance) tlsConfig(p *policy.Policy, l *policy.Listener) (*tls.Config
 	}
 	files := [2]string{p.TLS.Certificate, p.TLS.Key}
 	if files[0] == "" {
+		dir := filepath.Join(in.dir, "tls")
+		if err := noteKey(in.audit, dir, "a self-signed certificate is made"); err != nil {
+			return nil, err
+		}
 		var err error
-		if files[0], files[1], err = smtpd.SelfSigned(filepath.Join(in.dir, "tls"), p.Site.Hostname, time.Now()); err != nil {
+		if files[0], files[1], err = smtpd.SelfSigned(dir, p.Site.Hostname, time.Now()); err != nil {
 			return nil, err
 		}
 	}

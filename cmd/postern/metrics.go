@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"postern/mail"
+	"postern/smtpd"
 )
 
 // A meter holds the program's Prometheus metrics. No label ever holds an
@@ -27,6 +28,10 @@ type meter struct {
 	replies    *prometheus.CounterVec
 	authFails  prometheus.Counter
 	tls        *prometheus.CounterVec
+	sessions   *prometheus.CounterVec
+	refused    *prometheus.CounterVec
+	received   *prometheus.CounterVec
+	octets     *prometheus.CounterVec
 	reloads    *prometheus.CounterVec
 	reloadOK   prometheus.Gauge
 	reloadTime prometheus.Gauge
@@ -87,11 +92,16 @@ func newMeter() *meter {
 		replies:    counterVec("smtp_replies_total", "SMTP replies by code.", "code"),
 		authFails:  prometheus.NewCounter(prometheus.CounterOpts{Name: "postern_auth_failures_total", Help: "Failed logins."}),
 		tls:        counterVec("tls_sessions_total", "Sessions that were encrypted, by protocol version.", "version"),
+		sessions:   counterVec("smtp_sessions_total", "SMTP sessions that began.", "listener"),
+		refused:    counterVec("smtp_refused_connections_total", "Connections that were refused before the banner, by reason.", "listener", "reason"),
+		received:   counterVec("smtp_messages_total", "Messages received to their end, by whether the client was told that they are accepted.", "listener", "result"),
+		octets:     counterVec("smtp_received_bytes_total", "Bytes of messages received to their end.", "listener"),
 		reloads:    counterVec("policy_reloads_total", "Reloads of the policy by result.", "result"),
 		reloadOK:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "postern_policy_last_reload_success", Help: "1 if the policy file is the policy in force, 0 if it was refused."}),
 		reloadTime: prometheus.NewGauge(prometheus.GaugeOpts{Name: "postern_policy_last_reload_timestamp_seconds", Help: "When the policy in force was loaded."}),
 	}
 	m.registry.MustRegister(m.messages, m.bytes, m.verdict, m.filter, m.filterErrs, m.delivery, m.replies, m.authFails, m.tls,
+		m.sessions, m.refused, m.received, m.octets,
 		m.reloads, m.reloadOK, m.reloadTime, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	b := build()
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
@@ -114,6 +124,11 @@ func histogramVec(name, help string, labels ...string) *prometheus.HistogramVec 
 // gauge registers a gauge whose value is asked for when it is scraped.
 func (m *meter) gauge(name, help string, labels prometheus.Labels, value func() float64) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "postern_" + name, Help: help, ConstLabels: labels}, value))
+}
+
+// counter registers a counter whose value is asked for when it is scraped.
+func (m *meter) counter(name, help string, value func() float64) {
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "postern_" + name, Help: help}, value))
 }
 
 // Message counts one recipient's fate, and the message's size once (size 0
@@ -148,6 +163,34 @@ func (m *meter) reply(code int) {
 }
 
 func (m *meter) tlsSession(v string) { m.tls.WithLabelValues(v).Inc() }
+
+// hooks count what happens on one listener; its counters are looked up once.
+func (m *meter) hooks(listener string) smtpd.Hooks {
+	sessions, octets := m.sessions.WithLabelValues(listener), m.octets.WithLabelValues(listener)
+	accepted, refused := m.received.WithLabelValues(listener, "accepted"), m.received.WithLabelValues(listener, "refused")
+	return smtpd.Hooks{
+		Session: func(delta int) {
+			if delta > 0 {
+				sessions.Inc()
+			}
+		},
+		Refused:     func(reason string) { m.refused.WithLabelValues(listener, reason).Inc() },
+		Reply:       m.reply,
+		AuthFailure: m.authFails.Inc,
+		TLS:         m.tlsSession,
+		Message: func(n int64, ok bool) {
+			octets.Add(float64(n))
+			if ok {
+				accepted.Inc()
+			} else {
+				refused.Inc()
+			}
+		},
+	}
+}
+
+// current notes that the file is the policy in force again.
+func (m *meter) current() { m.reloadOK.Set(1) }
 
 func (m *meter) reloaded(ok bool, at time.Time) {
 	if !ok {

@@ -2,16 +2,19 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"strings"
 	"text/tabwriter"
 	"time"
 )
 
-type reloadCmd struct{}
+type reloadCmd struct {
+	JSON bool `help:"Print the status as JSON." name:"json"`
+}
 
 // Run asks the running gateway to read its policy again. A bad policy is
 // refused, with every mistake in it, and the old one keeps running.
-func (*reloadCmd) Run(g *globals) error {
+func (r *reloadCmd) Run(g *globals) error {
 	c, err := g.control()
 	if err != nil {
 		return err
@@ -20,8 +23,11 @@ func (*reloadCmd) Run(g *globals) error {
 	if err := c.call("POST", "/reload", nil, &s); err != nil {
 		return err
 	}
+	if r.JSON {
+		return printJSON(g.out, s)
+	}
 	if !g.Quiet {
-		fmt.Fprintf(g.err, "policy %s is in force\n", s.Policy)
+		fmt.Fprintf(g.err, "policy %s is in force\n", short(s.Policy))
 	}
 	return nil
 }
@@ -36,15 +42,18 @@ type statusAnswer struct {
 	PID       int              `json:"pid"`
 	Since     time.Time        `json:"since"`
 	File      string           `json:"policy_file"`
-	Policy    string           `json:"policy"` // short hash
+	Policy    string           `json:"policy"` // hash
 	Loaded    time.Time        `json:"policy_loaded"`
-	Stale     string           `json:"policy_error,omitempty"` // why the last reload was refused
+	Stale     string           `json:"policy_error,omitempty"`        // why the last reload was refused
+	Waiting   []string         `json:"waiting_for_restart,omitempty"` // settings that a reload cannot change
 	Warnings  []string         `json:"warnings,omitempty"`
 	Listeners []listenerStatus `json:"listeners"`
 	Queued    int              `json:"queue_messages"`
 	Oldest    float64          `json:"queue_oldest_age_seconds"`
 	Held      map[string]int   `json:"quarantine_messages"`
 	Spool     uint64           `json:"spool_free_bytes"`
+	Down      []downStatus     `json:"unreachable,omitempty"` // next hops, when they were last tried
+	Aside     int              `json:"spool_set_aside_entries,omitempty"`
 }
 
 type listenerStatus struct {
@@ -52,6 +61,14 @@ type listenerStatus struct {
 	Address  string `json:"address"`
 	Role     string `json:"role"`
 	Sessions int    `json:"sessions"`
+}
+
+// A downStatus is an address of a next hop that could not be reached.
+type downStatus struct {
+	Upstream string    `json:"upstream"`
+	Address  string    `json:"address"`
+	Since    time.Time `json:"since"`
+	Error    string    `json:"error"`
 }
 
 // Run prints how the gateway is.
@@ -67,24 +84,45 @@ func (s *statusCmd) Run(g *globals) error {
 	if s.JSON {
 		return printJSON(g.out, a)
 	}
-	w := tabwriter.NewWriter(g.out, 0, 0, 2, ' ', 0)
+	return a.write(g.out)
+}
+
+func (a *statusAnswer) write(out io.Writer) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "running\tpid %d since %s, version %s\n", a.PID, a.Since.Local().Format(time.DateTime), a.Version)
-	fmt.Fprintf(w, "policy\t%s %s, loaded %s\n", a.File, a.Policy, a.Loaded.Local().Format(time.DateTime))
+	fmt.Fprintf(w, "policy\t%s %s, loaded %s\n", a.File, short(a.Policy), a.Loaded.Local().Format(time.DateTime))
 	if a.Stale != "" {
-		fmt.Fprintf(w, "STALE\tthe last reload was refused: %s\n", firstLine(a.Stale))
+		fmt.Fprintf(w, "STALE\tthe last reload was refused: %s\n", a.Stale)
+	}
+	for _, x := range a.Waiting {
+		fmt.Fprintf(w, "restart\t%s has changed: it waits for the next start\n", x)
 	}
 	for _, x := range a.Warnings {
 		fmt.Fprintf(w, "warning\t%s\n", x)
 	}
 	for _, l := range a.Listeners {
-		fmt.Fprintf(w, "listener\t%s %s %s, %d sessions\n", l.Name, l.Address, l.Role, l.Sessions)
+		fmt.Fprintf(w, "listener\t%s %s %s, %s\n", l.Name, l.Address, l.Role, count(l.Sessions, "session"))
 	}
-	fmt.Fprintf(w, "queue\t%d messages, the oldest %s\n", a.Queued, time.Duration(a.Oldest*float64(time.Second)).Round(time.Second))
+	waits := count(a.Queued, "message")
+	if a.Queued > 0 {
+		waits += fmt.Sprintf(", the oldest %s", time.Duration(a.Oldest*float64(time.Second)).Round(time.Second))
+	}
+	fmt.Fprintf(w, "queue\t%s\n", waits)
+	for _, d := range a.Down {
+		fmt.Fprintf(w, "DOWN\t%s %s since %s: %s\n", d.Upstream, d.Address, d.Since.Local().Format(time.TimeOnly), printable(d.Error))
+	}
+	if a.Aside > 0 {
+		fmt.Fprintf(w, "ASIDE\t%d damaged entries of the spool, in spool/corrupt\n", a.Aside)
+	}
 	for _, q := range sortedKeys(a.Held) {
 		fmt.Fprintf(w, "held\t%s: %d\n", q, a.Held[q])
 	}
+	fmt.Fprintf(w, "disk\t%s free for the spool\n", bytesText(int64(a.Spool)))
 	return w.Flush()
 }
+
+// short is the part of a hash that the mail log writes.
+func short(hash string) string { return hash[:min(12, len(hash))] }
 
 func firstLine(s string) string {
 	s, _, _ = strings.Cut(s, "\n")

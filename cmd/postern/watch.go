@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"reflect"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/fsnotify/fsnotify"
 
 	"postern/audit"
@@ -20,29 +22,65 @@ import (
 func (in *instance) reload(ctx context.Context, why string) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	err := in.tryReload(ctx, why)
+	notify(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
+	defer notify(daemon.SdNotifyReady)
+	p, err := in.tryReload(ctx, why)
 	if err != nil {
-		in.stale = err.Error()
+		in.stale = firstMistake(err)
 		in.meter.reloaded(false, time.Now())
-		in.log.Error("the policy was refused; the old one stays in force", "file", in.set.file, "error", firstLine(err.Error()))
+		in.log.Error("the policy was refused; the old one stays in force", "file", in.set.file, "error", firstMistake(err))
+		rec := audit.Record{Event: audit.Reload, Policy: in.gateway.State().Policy.Hash, Detail: "refused, " + why, Reason: firstMistake(err)}
+		if err := in.audit.Append(ctx, rec); err != nil {
+			in.log.Error("write audit record", "event", string(rec.Event), "error", err)
+		}
 		return err
 	}
-	in.stale, in.loaded = "", time.Now()
+	in.stale = ""
+	if p == nil {
+		in.meter.current()
+		return nil
+	}
+	in.loaded = time.Now()
 	in.meter.reloaded(true, in.loaded)
+	in.log.Info("the policy is in force", "file", in.set.file, "policy", p.Hash, "why", why)
 	return nil
 }
 
-func (in *instance) tryReload(ctx context.Context, why string) error {
+// firstMistake is the first line of what is wrong with a policy; a warning is
+// not wrong.
+func firstMistake(err error) string {
+	var problems policy.Problems
+	if !errors.As(err, &problems) {
+		return firstLine(err.Error())
+	}
+	text, n := "", 0
+	for _, x := range problems {
+		if x.Severity == policy.Error {
+			if n++; n == 1 {
+				text = x.String()
+			}
+		}
+	}
+	if n > 1 {
+		text += fmt.Sprintf(" (and %d more)", n-1)
+	}
+	return text
+}
+
+// tryReload returns the policy that is now in force, or nil if the file is as
+// it was when it was loaded.
+func (in *instance) tryReload(ctx context.Context, why string) (*policy.Policy, error) {
 	p, err := in.set.load()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if p.Hash == in.gateway.State().Policy.Hash && why == "file" {
-		return nil // an editor touched the file
+	old := in.gateway.State().Policy
+	if p.Hash == old.Hash && why == "file" {
+		return nil, nil // an editor touched the file
 	}
 	st, err := in.newState(p)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	opened, err := in.reopen(p)
 	if err == nil {
@@ -52,12 +90,36 @@ func (in *instance) tryReload(ctx context.Context, why string) error {
 		for _, l := range opened {
 			l.socket.Close()
 		}
-		return err
+		return nil, err
 	}
-	old := in.gateway.State().Policy
 	in.swap(p, st, opened)
-	in.log.Info("the policy is in force", "file", in.set.file, "policy", p.Hash, "why", why)
-	return in.audit.Append(ctx, audit.Record{Event: audit.Reload, Policy: p.Hash, Detail: fmt.Sprintf("%s; before: %s", why, old.Hash)})
+	in.waiting = needsRestart(in.begun, p)
+	for _, what := range in.waiting {
+		in.log.Warn("a setting waits for the next start", "file", in.set.file, "setting", what)
+	}
+	return p, in.audit.Append(ctx, audit.Record{Event: audit.Reload, Policy: p.Hash, Detail: fmt.Sprintf("%s; before: %s", why, old.Hash)})
+}
+
+// needsRestart names the settings that a reload cannot change and that are not
+// what this process began with.
+func needsRestart(begun, p *policy.Policy) []string {
+	var names []string
+	for _, s := range []struct {
+		name     string
+		was, now any
+	}{
+		{"[site] hostname", begun.Site.Hostname, p.Site.Hostname},
+		{"[storage]", begun.Storage, p.Storage},
+		{"[log]", begun.Log, p.Log},
+		{"[metrics]", begun.Metrics, p.Metrics},
+		{"[dns]", begun.DNS, p.DNS},
+		{"[queue] reserve", begun.Queue.Reserve, p.Queue.Reserve},
+	} {
+		if !reflect.DeepEqual(s.was, s.now) {
+			names = append(names, s.name)
+		}
+	}
+	return names
 }
 
 // reopen opens the sockets of listeners that are new or have moved.
@@ -93,6 +155,7 @@ func (in *instance) swap(p *policy.Policy, st *gateway.State, opened map[string]
 	in.gateway.Swap(st)
 	in.relay.CloseIdle()
 	in.quarantine.Configure(heldSettings(p))
+	in.places.keepAudit(p)
 	in.queue.Reconfigure(in.gateway.QueueOptions())
 	for name, l := range in.listeners {
 		if listenerOf(p, name) == nil || opened[name] != nil {
@@ -133,7 +196,7 @@ func (in *instance) watch() (stop func()) {
 	}
 	files := map[string]bool{}
 	add := func() {
-		for _, f := range in.gateway.State().Policy.Files {
+		for _, f := range append([]string{in.set.file}, in.gateway.State().Policy.Files...) {
 			f, err := filepath.Abs(f)
 			if err != nil || files[f] {
 				continue
