@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # held.sh POSTERN POLICY TOKEN: exits 0 when the gateway holds a message with
 # this token, in its quarantine or in its queue.
-set -uo pipefail
-{
-  "$1" quarantine list --json --config "$2"
+set -u
+held=$(
+  "$1" quarantine list --json --limit 100000 --config "$2"
   "$1" queue list --json --config "$2"
-} | grep -Fq -- "$3"
+)
+[[ $held == *"$3"* ]]

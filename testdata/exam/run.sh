@@ -37,5 +37,5 @@ if (($#)); then
 fi
 failed=0
 drive --profile base,tls,auth-login || failed=1
-drive --profile attach --only "$(sed 's/#.*//' "$here/attach.txt" | tr -s ' \n' ',' | sed 's/^,//; s/,$//')" || failed=1
+drive --profile attach --settle 1 --only "$(sed 's/#.*//' "$here/attach.txt" | tr -s ' \n' ',' | sed 's/^,//; s/,$//')" || failed=1
 exit $failed
