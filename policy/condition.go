@@ -35,7 +35,6 @@ type facts struct {
 	tx      *mail.Transaction
 	done    mask // filters that ran
 	broken  mask // filters that broke, or did not run
-	failed  string
 	symbols []found
 	present []bool // by symbol id
 	splits  bool   // a symbol is about one recipient

@@ -220,8 +220,10 @@ func TestNetwork(t *testing.T) {
 
 func TestAddresses(t *testing.T) {
 	a := newAddresses()
-	if !a.enter(testHost, 2) || !a.enter(testHost, 2) || a.enter(testHost, 2) {
-		t.Error("limit of connections")
+	for n, want := range []bool{true, true, false} {
+		if a.enter(testHost, 2) != want {
+			t.Errorf("connection %d: want %v", n, want)
+		}
 	}
 	a.leave(testHost)
 	if !a.enter(testHost, 2) {
@@ -234,8 +236,10 @@ func TestAddresses(t *testing.T) {
 	}
 	now := time.Unix(1000, 0)
 	r := Rate{2, time.Minute}
-	if !a.allow(testHost, r, now) || !a.allow(testHost, r, now) || a.allow(testHost, r, now) {
-		t.Error("rate")
+	for n, want := range []bool{true, true, false} {
+		if a.allow(testHost, r, now) != want {
+			t.Errorf("message %d: want %v", n, want)
+		}
 	}
 	if !a.allow(testHost, r, now.Add(30*time.Second)) {
 		t.Error("rate never recovers")

@@ -18,11 +18,6 @@ func list(z *zipFile) (names []string) {
 	return names
 }
 
-// patch returns b with every old replaced by as many bytes of new.
-func patch(b []byte, old, new string) []byte {
-	return bytes.ReplaceAll(b, []byte(old), []byte(new))
-}
-
 // localName changes the name of a member in its local header only.
 func localName(b []byte, old, new string) []byte {
 	i := bytes.Index(b, []byte(old))
