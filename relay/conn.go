@@ -40,6 +40,8 @@ type conn struct {
 	idle     time.Time // since when it lies in the pool
 	out      []byte    // commands
 	ends     []int     // where in out each command ends
+
+	writeUntil time.Time // the deadline of writes; zero: none of ours
 }
 
 // A failure is why something could not be done: what to tell, and the cause.
@@ -216,9 +218,14 @@ func (c *conn) secure() bool {
 }
 
 // writeDeadline and readDeadline give the next writes and reads a time limit;
-// if the context ended, it is over already.
+// if the context ended, it is over already. A limit of an earlier write holds on
+// while it is not much shorter.
 func (c *conn) writeDeadline(d time.Duration) {
-	_ = c.SetWriteDeadline(time.Now().Add(d))
+	now := time.Now()
+	if left := c.writeUntil.Sub(now); left > d || left < d-d/8 {
+		c.writeUntil = now.Add(d)
+		_ = c.SetWriteDeadline(c.writeUntil)
+	}
 	c.enforceEnd()
 }
 
@@ -240,7 +247,7 @@ func (c *conn) enforceEnd() {
 
 // quitBriefly says QUIT, does not wait for the answer, and closes.
 func (c *conn) quitBriefly() {
-	_ = c.SetDeadline(time.Now().Add(time.Second))
+	_ = c.SetDeadline(time.Now().Add(time.Second)) // the connection's last
 	_, _ = c.Write([]byte("QUIT\r\n"))
 	_ = c.Close()
 }

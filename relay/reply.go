@@ -2,6 +2,7 @@ package relay
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -29,6 +30,13 @@ type replyReader struct{ *bufio.Reader }
 
 func newReplyReader(r io.Reader) replyReader {
 	return replyReader{bufio.NewReaderSize(r, maxReplyLine)}
+}
+
+// ahead reports whether a reply of one line is here already.
+func (r replyReader) ahead() bool {
+	b, _ := r.Peek(r.Buffered())
+	i := bytes.IndexByte(b, '\n')
+	return i > 3 && b[3] != '-'
 }
 
 // read reads one reply. each, if not nil, gets the text of every line. The

@@ -188,7 +188,9 @@ func (t *transaction) next() (mail.Reply, *failure) {
 // reply reads one reply. A 421 counts as the end of the connection: RFC 5321
 // section 3.8 lets a server say it at any time.
 func (t *transaction) reply(limit time.Duration) (mail.Reply, *failure) {
-	t.c.readDeadline(limit)
+	if !t.c.r.ahead() {
+		t.c.readDeadline(limit)
+	}
 	reply, err := t.c.read(nil)
 	switch {
 	case errors.Is(err, errGarbage):
