@@ -93,6 +93,7 @@ type Message struct {
 	texting  lazy[string]
 	linking  lazy[[]Link]
 	attached lazy[[]*Part]
+	memos    memos
 }
 
 // A lazy value is computed once.

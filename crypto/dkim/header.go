@@ -1,0 +1,209 @@
+package dkim
+
+import (
+	"bytes"
+	"hash"
+
+	"postern/mail"
+)
+
+// A canon is a canonicalisation of RFC 6376 section 3.4.
+type canon uint8
+
+const (
+	simple canon = iota
+	relaxed
+)
+
+func (c canon) String() string {
+	if c == relaxed {
+		return "relaxed"
+	}
+	return "simple"
+}
+
+// parseCanon reads c=: that of the header and, after a slash, that of the body,
+// which is simple if it is not there.
+func parseCanon(b []byte) (header, body canon, ok bool) {
+	h, rest, both := bytes.Cut(b, []byte{'/'})
+	header, ok = parseOneCanon(h)
+	if both && ok {
+		body, ok = parseOneCanon(rest)
+	}
+	return header, body, ok
+}
+
+func parseOneCanon(b []byte) (canon, bool) {
+	switch string(b) {
+	case "simple":
+		return simple, true
+	case "relaxed":
+		return relaxed, true
+	}
+	return simple, false
+}
+
+// An index finds the fields of a header by name, from the bottom up, in a time
+// that does not depend on how many there are. It does not change.
+type index struct {
+	fields []mail.Field
+	ids    map[string]int32 // lower-case name -> number
+	last   []int32          // number of a name -> its lowest field
+	above  []int32          // field -> the next one of its name further up, -1 if none
+}
+
+func newIndex(fields []mail.Field) *index {
+	x := &index{fields: fields, ids: make(map[string]int32, 32), last: make([]int32, 0, 32), above: make([]int32, len(fields))}
+	var buf [64]byte
+	for i, f := range fields {
+		name := appendLower(buf[:0], fieldName(f.Raw()))
+		id, ok := x.ids[string(name)]
+		if !ok {
+			id = int32(len(x.last))
+			x.ids[string(name)] = id
+			x.last = append(x.last, -1)
+		}
+		x.above[i] = x.last[id]
+		x.last[id] = int32(i)
+	}
+	return x
+}
+
+// all returns the places of the fields of a lower-case name, from the bottom up.
+func (x *index) all(name string) []int {
+	id, ok := x.ids[name]
+	if !ok {
+		return nil
+	}
+	var out []int
+	for i := x.last[id]; i >= 0; i = x.above[i] {
+		out = append(out, int(i))
+	}
+	return out
+}
+
+// pick calls f with each field that h= names, in that order. RFC 6376 section
+// 5.4.2: of several fields of a name the lowest comes first, and each only once;
+// a name without a field left counts for nothing. The field own is passed over.
+func (x *index) pick(names []byte, own int, f func(raw []byte)) {
+	next := append(make([]int32, 0, 64), x.last...)
+	var buf [64]byte
+	words(names, func(w []byte) bool {
+		id, ok := x.ids[string(appendLower(buf[:0], w))]
+		if !ok {
+			return true
+		}
+		i := next[id]
+		if i >= 0 && int(i) == own {
+			i = x.above[i]
+		}
+		if i >= 0 {
+			f(x.fields[i].Raw())
+			next[id] = x.above[i]
+		}
+		return true
+	})
+}
+
+// fieldName returns the name of a raw field.
+func fieldName(raw []byte) []byte { return trim(raw[:max(bytes.IndexByte(raw, ':'), 0)]) }
+
+// appendLower appends ASCII in lower case.
+func appendLower(dst, b []byte) []byte {
+	for _, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		dst = append(dst, c)
+	}
+	return dst
+}
+
+// appendField appends a field in canonical form, without the line end. The bytes
+// from cut to end are left out.
+func (c canon) appendField(dst, raw []byte, cut, end int) []byte {
+	if c == relaxed {
+		return appendRelaxed(dst, raw, cut, end)
+	}
+	// RFC 6376 section 3.4.1: the field as it is.
+	raw = trimEnd(raw)
+	dst = appendLines(dst, raw[:min(cut, len(raw))])
+	return appendLines(dst, raw[min(end, len(raw)):])
+}
+
+// trimEnd cuts the line end off a field.
+func trimEnd(raw []byte) []byte {
+	return bytes.TrimSuffix(bytes.TrimSuffix(raw, []byte{'\n'}), []byte{'\r'})
+}
+
+// appendLines appends text whose lines end with CRLF, or with LF in a file in
+// Unix form: the next hop gets CRLF.
+func appendLines(dst, b []byte) []byte {
+	for {
+		i := bytes.IndexByte(b, '\n')
+		if i < 0 {
+			return append(dst, b...)
+		}
+		dst = append(dst, b[:i]...)
+		if i == 0 || b[i-1] != '\r' {
+			dst = append(dst, '\r')
+		}
+		dst = append(dst, '\n')
+		b = b[i+1:]
+	}
+}
+
+// appendRelaxed appends a field in relaxed form (RFC 6376 section 3.4.2): the
+// name in lower case, one line, one space for any white space, none around the
+// colon and at the end.
+func appendRelaxed(dst, raw []byte, cut, end int) []byte {
+	colon := max(bytes.IndexByte(raw, ':'), 0)
+	dst = append(appendLower(dst, fieldName(raw)), ':')
+	start := len(dst)
+	dst = appendValue(dst, start, raw[colon+1:max(cut, colon+1)])
+	dst = appendValue(dst, start, raw[end:])
+	if n := len(dst); n > start && dst[n-1] == ' ' {
+		dst = dst[:n-1]
+	}
+	return dst
+}
+
+// appendValue appends a part of a value that begins at start, white space
+// reduced.
+func appendValue(dst []byte, start int, b []byte) []byte {
+	for len(b) > 0 {
+		n := 0
+		for n < len(b) && b[n] > ' ' {
+			n++
+		}
+		dst = append(dst, b[:n]...)
+		if n == len(b) {
+			break
+		}
+		if c := b[n]; !isWSP(c) {
+			dst = append(dst, c) // a control character
+		} else if len(dst) > start && dst[len(dst)-1] != ' ' {
+			dst = append(dst, ' ')
+		}
+		b = b[n+1:]
+	}
+	return dst
+}
+
+// crlf ends every line that is hashed.
+var crlf = []byte("\r\n")
+
+// hashHeader writes what the b= of a signature signs: the fields that h= names,
+// and the signature's own field without b=. buf is for use as scratch.
+func (x *index) hashHeader(h hash.Hash, s *signature, buf []byte) []byte {
+	x.pick(s.names, s.field, func(raw []byte) {
+		buf = s.header.appendField(buf, raw, len(raw), len(raw))
+		buf = append(buf, crlf...)
+		if len(buf) >= 4096 {
+			h.Write(buf)
+			buf = buf[:0]
+		}
+	})
+	h.Write(s.header.appendField(buf, s.raw, s.from, s.to))
+	return buf[:0]
+}
