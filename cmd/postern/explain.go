@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -166,10 +167,18 @@ func (e *explainCmd) listen(p *policy.Policy, s *mail.Session) error {
 		}
 	}
 	if e.Listener != "" {
-		return &exitError{exitUsage, fmt.Errorf("the policy has no listener %q", e.Listener)}
+		return &exitError{exitUsage, fmt.Errorf("the policy has no listener %q; it has %s", e.Listener, listenerNames(p))}
 	}
 	s.Listener, s.Role = "explain", mail.RoleInbound
 	return nil
+}
+
+func listenerNames(p *policy.Policy) string {
+	var names []string
+	for i := range p.Listeners {
+		names = append(names, p.Listeners[i].Name)
+	}
+	return strings.Join(names, ", ")
 }
 
 // canonical gives a message from a file the line endings that it has on the
@@ -188,10 +197,16 @@ func eachMessage(name string, in io.Reader, do func(label string, data []byte) e
 		if err != nil {
 			return fmt.Errorf("read standard input: %w", err)
 		}
+		if len(data) == 0 {
+			return &exitError{exitUsage, errors.New("there is no message on standard input; name a file, or pipe one in")}
+		}
 		return eachOf("-", data, do)
 	}
+	if _, err := os.Stat(name); err != nil {
+		return &exitError{exitFailed, fmt.Errorf("read message: %w", err)}
+	}
 	return filepath.WalkDir(name, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+		if err != nil || d.IsDir() || path != name && !d.Type().IsRegular() {
 			return err
 		}
 		data, err := os.ReadFile(path)

@@ -4,10 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
-	"io"
-	"sort"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/gabriel-vasile/mimetype"
 
@@ -20,6 +17,7 @@ import (
 type explained struct {
 	File      string              `json:"file"`
 	Policy    string              `json:"policy"` // hash of the policy file
+	Name      string              `json:"policy_file"`
 	Direction string              `json:"direction"`
 	Listener  string              `json:"listener"`
 	Client    string              `json:"client"`
@@ -28,7 +26,7 @@ type explained struct {
 	Size      int64               `json:"size"`
 	Decisions []explainedDecision `json:"decisions"`
 	Symbols   []explainedSymbol   `json:"symbols"`
-	Auth      []mail.AuthResult   `json:"auth"`
+	Auth      []explainedAuth     `json:"auth"`
 	Broken    []explainedBroken   `json:"broken"`
 	Score     float64             `json:"score"`
 	Parts     []explainedPart     `json:"parts"`
@@ -41,6 +39,7 @@ type explainedDecision struct {
 	To          string          `json:"to"`
 	Disposition string          `json:"disposition"`
 	Rule        string          `json:"rule"`
+	Line        int             `json:"line,omitempty"` // of the rule in the policy file
 	Why         string          `json:"why"`
 	Reply       string          `json:"reply,omitempty"`
 	Queue       string          `json:"queue,omitempty"`
@@ -69,6 +68,14 @@ type explainedSymbol struct {
 	To       string  `json:"to,omitempty"`
 	Label    string  `json:"label,omitempty"`
 	Evidence string  `json:"evidence,omitempty"`
+}
+
+// An explainedAuth is one result of RFC 8601.
+type explainedAuth struct {
+	Method     string            `json:"method"`
+	Result     string            `json:"result"`
+	Reason     string            `json:"reason,omitempty"`
+	Properties map[string]string `json:"properties,omitempty"` // "smtp.mailfrom": "example.org"
 }
 
 type explainedBroken struct {
@@ -110,9 +117,9 @@ func explain(gw *gateway.Gateway, label string, tx *mail.Transaction) (*explaine
 	defer gw.Abort(tx)
 	out := gw.Judge(context.Background(), tx)
 	x := &explained{
-		File: label, Policy: gw.State().Policy.Hash, Direction: string(tx.Direction), Listener: tx.Listener,
+		File: label, Policy: gw.State().Policy.Hash, Name: gw.State().Policy.Name, Direction: string(tx.Direction), Listener: tx.Listener,
 		Client: tx.Client.Addr().String(), Helo: tx.Helo, From: tx.ReversePath.String(), Size: tx.Message.Size(),
-		Symbols: []explainedSymbol{}, Auth: []mail.AuthResult{}, Broken: []explainedBroken{}, Findings: []explainedFinding{},
+		Symbols: []explainedSymbol{}, Auth: []explainedAuth{}, Broken: []explainedBroken{}, Findings: []explainedFinding{},
 		Times: map[string]float64{"judge": ms(out.Took)},
 	}
 	for _, r := range out.Results {
@@ -120,7 +127,9 @@ func explain(gw *gateway.Gateway, label string, tx *mail.Transaction) (*explaine
 		if r.Err != nil {
 			x.Broken = append(x.Broken, explainedBroken{r.Filter, r.Err.Error()})
 		}
-		x.Auth = append(x.Auth, r.Verdict.Auth...)
+		for _, a := range r.Verdict.Auth {
+			x.Auth = append(x.Auth, explainAuth(a))
+		}
 		for _, s := range r.Verdict.Symbols {
 			x.Score += s.Score
 			x.Symbols = append(x.Symbols, explainedSymbol{r.Filter, s.Name, s.Score, string(s.Part), s.To.String(), s.Label, s.Evidence})
@@ -141,6 +150,17 @@ func explain(gw *gateway.Gateway, label string, tx *mail.Transaction) (*explaine
 	x.decisions(out)
 	x.copies(out)
 	return x, nil
+}
+
+func explainAuth(a mail.AuthResult) explainedAuth {
+	e := explainedAuth{Method: a.Method, Result: a.Value, Reason: a.Reason}
+	for _, p := range a.Properties {
+		if e.Properties == nil {
+			e.Properties = map[string]string{}
+		}
+		e.Properties[p.Type+"."+p.Name] = p.Value
+	}
+	return e
 }
 
 func explainPart(p *mail.Part) explainedPart {
@@ -173,6 +193,9 @@ func (x *explained) decisions(out *gateway.Outcome) {
 			e.Actions = append(e.Actions, a.Name+" ("+a.Rule+")")
 		}
 		for _, t := range d.Trace {
+			if t.Rule == d.Rule {
+				e.Line = t.Line
+			}
 			e.Rules = append(e.Rules, explainedRule{t.Rule, t.Line, t.Matched.String(), t.Watched, t.Key, t.Want, t.Got})
 		}
 		x.Decisions = append(x.Decisions, e)
@@ -196,68 +219,4 @@ func (x *explained) copies(out *gateway.Outcome) {
 		}
 		x.Copies = append(x.Copies, e)
 	}
-}
-
-// write prints the explanation for people.
-func (x *explained) write(out io.Writer) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "file\t%s: %d bytes, %s, from <%s>, client %s\n", printable(x.File), x.Size, x.Direction, printable(x.From), x.Client)
-	for _, d := range x.Decisions {
-		verdict := d.Disposition
-		if d.Queue != "" {
-			verdict += fmt.Sprintf(" in %q", d.Queue)
-		}
-		fmt.Fprintf(w, "verdict\t%s for <%s> by rule %s: %s\n", verdict, printable(d.To), d.Rule, printable(d.Why))
-		if d.Reply != "" {
-			fmt.Fprintf(w, "\t%s\n", d.Reply)
-		}
-		if d.Would != "" {
-			fmt.Fprintf(w, "\twatch mode: would be %s by rule %s\n", d.Would, d.WouldRule)
-		}
-	}
-	symbols := append([]explainedSymbol(nil), x.Symbols...)
-	sort.SliceStable(symbols, func(i, j int) bool { return symbols[i].Score > symbols[j].Score })
-	fmt.Fprintf(w, "score\t%.1f\n", x.Score)
-	for _, s := range symbols {
-		where := ""
-		if s.Part != "" {
-			where = " part " + s.Part
-		}
-		fmt.Fprintf(w, "\t%s %+.1f%s %s\n", s.Name, s.Score, where, printable(s.Evidence))
-	}
-	for _, b := range x.Broken {
-		fmt.Fprintf(w, "BROKEN\t%s: %s\n", b.Filter, printable(b.Error))
-	}
-	for i, p := range x.Parts {
-		head := ""
-		if i == 0 {
-			head = "parts"
-		}
-		fmt.Fprintf(w, "%s\t%s %s %d B %s [%s]\n", head, p.Path, printable(p.Declared), p.Size, printable(strings.Join(p.Names, ", ")), strings.Join(p.Kinds, ", "))
-	}
-	for i, r := range x.ruleTable() {
-		head := ""
-		if i == 0 {
-			head = "rules"
-		}
-		fmt.Fprintf(w, "%s\t%s\n", head, r)
-	}
-	fmt.Fprintf(w, "time\t%.2f ms\n\n", x.Times["judge"])
-	return w.Flush()
-}
-
-// ruleTable is the trace of the first recipient.
-func (x *explained) ruleTable() []string {
-	var rows []string
-	if len(x.Decisions) == 0 {
-		return nil
-	}
-	for _, r := range x.Decisions[0].Rules {
-		row := fmt.Sprintf("%-24s %-7s line %d", r.Rule, r.Matched, r.Line)
-		if r.Key != "" {
-			row += fmt.Sprintf("  %s: want %s, got %s", r.Key, printable(r.Want), printable(r.Got))
-		}
-		rows = append(rows, row)
-	}
-	return rows
 }

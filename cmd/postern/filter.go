@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"embed"
 	"fmt"
 	"go/token"
@@ -56,39 +57,55 @@ type filterNewCmd struct {
 	Dir  string `help:"The checkout." default:"." type:"path"`
 }
 
-// Run writes a folder with a filter, its test and its README, and says which
-// two lines to add.
+// scaffoldFiles are the files of a new filter, by template.
+var scaffoldFiles = []struct{ template, name string }{
+	{"filter.go", "%s.go"},
+	{"filter_test.go", "%s_test.go"},
+	{"README.md", "README.md"},
+	{"hit.eml", "testdata/hit.eml"},
+	{"clean.eml", "testdata/clean.eml"},
+}
+
+// Run writes a folder with a filter, its test, its README and two sample
+// messages, and says which two lines to add.
 func (f *filterNewCmd) Run(g *globals) error {
 	if !token.IsIdentifier(f.Name) || strings.ToLower(f.Name) != f.Name || strings.Contains(f.Name, "_") {
 		return &exitError{exitUsage, fmt.Errorf("%q cannot be a filter's name: use lower-case letters", f.Name)}
 	}
-	dir := filepath.Join(f.Dir, "filters", f.Name)
 	if _, err := os.Stat(filepath.Join(f.Dir, "filters", "filter.go")); err != nil {
-		return fmt.Errorf("%s is not a checkout of Postern: %w", f.Dir, err)
+		return fmt.Errorf("%s is not a checkout of Postern: it has no filters/filter.go; name one with --dir", f.Dir)
 	}
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	dir := filepath.Join(f.Dir, "filters", f.Name)
+	if _, err := os.Lstat(dir); err == nil {
+		return fmt.Errorf("%s is there already; choose another name", dir)
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "testdata"), 0o755); err != nil {
 		return fmt.Errorf("make the filter's folder: %w", err)
 	}
 	values := map[string]string{"Name": f.Name, "SYMBOL": strings.ToUpper(f.Name) + "_HIT", "Tick": "`"}
-	for _, name := range []string{"filter.go", "filter_test.go", "README.md"} {
-		t, err := template.ParseFS(scaffold, "scaffold/"+name+".tmpl")
-		if err != nil {
+	for _, file := range scaffoldFiles {
+		name := strings.ReplaceAll(file.name, "%s", f.Name)
+		if err := writeScaffold(file.template, filepath.Join(dir, filepath.FromSlash(name)), values); err != nil {
 			return err
-		}
-		out, err := os.Create(filepath.Join(dir, strings.Replace(name, "filter", f.Name, 1)))
-		if err != nil {
-			return fmt.Errorf("write the filter: %w", err)
-		}
-		err = t.Execute(out, values)
-		if cerr := out.Close(); err == nil {
-			err = cerr
-		}
-		if err != nil {
-			return fmt.Errorf("write the filter: %w", err)
 		}
 	}
 	if !g.Quiet {
-		fmt.Fprintf(g.err, "wrote %s\nAdd to filters/standard/standard.go:\n\t\"postern/filters/%s\"\n\t%s.Filter,\nThen: go test ./filters/...\n", dir, f.Name, f.Name)
+		fmt.Fprintf(g.err, "wrote %s\nAdd to filters/standard/standard.go:\n\t\"postern/filters/%s\"\n\t%s.Filter,\nThen: go test ./filters/%s\n", dir, f.Name, f.Name, f.Name)
+	}
+	return nil
+}
+
+func writeScaffold(name, to string, values map[string]string) error {
+	t, err := template.ParseFS(scaffold, "scaffold/"+name+".tmpl")
+	if err != nil {
+		return err
+	}
+	var text bytes.Buffer
+	if err := t.Execute(&text, values); err != nil {
+		return err
+	}
+	if err := os.WriteFile(to, text.Bytes(), 0o644); err != nil {
+		return fmt.Errorf("write the filter: %w", err)
 	}
 	return nil
 }
