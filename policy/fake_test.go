@@ -89,8 +89,11 @@ var fakeFilters = []*filters.Filter{
 	{
 		Name: "virus", Stage: filters.Data,
 		Symbols: []filters.SymbolDoc{{Name: "VIRUS_FOUND", Score: 20}, {Name: "VIRUS_NOT_SCANNED"}},
-		Keys:    []filters.MatchKey{{Name: "virus", Say: [2]string{"with malware", "avec un programme malveillant"}, Kind: filters.KeyBool, Symbols: []string{"VIRUS_FOUND"}}},
-		New:     func() filters.Checker { return &virusCheck{} },
+		Keys: []filters.MatchKey{
+			{Name: "virus", Say: [2]string{"with malware", "avec un programme malveillant"}, Kind: filters.KeyBool, Symbols: []string{"VIRUS_FOUND"}},
+			{Name: "virus_name", Say: [2]string{"with the malware %s", "avec le programme malveillant %s"}, Kind: filters.KeyName, Symbols: []string{"VIRUS_FOUND"}},
+		},
+		New: func() filters.Checker { return &virusCheck{} },
 	},
 	{
 		Name: "dmarc", Stage: filters.Data,

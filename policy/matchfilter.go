@@ -110,10 +110,14 @@ func (c *compiler) enumKey(n *node, ref keyRef, use *keyUse) *condition {
 func (c *compiler) nameKey(n *node, ref keyRef, use *keyUse) *condition {
 	globs, cover := c.globs(n, use.where)
 	ids, rests, stage := c.resolve(ref.key.Symbols)
+	test := func(v *view) Truth { return v.labelled(ids, rests, globs) }
+	if use.exception && c.opts.Filters[ref.filter].Name == virusFilter {
+		test = func(v *view) Truth { return v.labelledAll(ids, rests, globs) }
+	}
 	return &condition{
 		stage: stage, rests: rests, cover: cover, marks: ids, labels: globs,
 		say:  phrase(use.say, n, c),
-		test: func(v *view) Truth { return v.labelled(ids, rests, globs) },
+		test: test,
 		got:  func(v *view) string { return v.evidence(ids, rests) },
 	}
 }
@@ -129,6 +133,27 @@ func (v *view) labelled(ids []int, rests mask, globs []Glob) Truth {
 		return Unknown
 	}
 	return No
+}
+
+// labelledAll holds if there are such symbols, every one has a label that
+// matches, and the filter says nothing else, such as that it did not see all: a
+// harmless find beside it must not make an exception of malware.
+func (v *view) labelledAll(ids []int, rests mask, globs []Glob) Truth {
+	result := No
+	for i := range v.symbols {
+		s := &v.symbols[i]
+		switch {
+		case !rests.has(s.filter) || !v.counts(s):
+		case !containsInt(ids, s.id) || !anyGlob(globs, s.symbol.Label):
+			return No
+		default:
+			result = Yes
+		}
+	}
+	if rests&v.broken&^v.lifted != 0 {
+		return Unknown
+	}
+	return result
 }
 
 // evidence tells which of the symbols were reported, and what was seen.

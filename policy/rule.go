@@ -453,6 +453,10 @@ func (c *compiler) ruleTimes(r *rule, t *ruleTable) {
 // chooses.
 var forgeable = []string{"from", "reverse_path", "party", "helo", "subject", "header"}
 
+// certain are the match keys whose value the one who wrote the message does not
+// choose. A size, a file besides or another recipient, he does.
+var certain = []string{"client", "user", "listener", "direction", "to"}
+
 // checkMalware refuses whatever would let malware through: DESIGN law 2.
 func (c *compiler) checkMalware(r *rule, t *ruleTable) {
 	if !r.malware {
@@ -466,10 +470,16 @@ func (c *compiler) checkMalware(r *rule, t *ruleTable) {
 		c.log.key(n, "rule %q is about malware: it takes no %s, for neither watch mode nor a date lifts the malware hold", r.name, key)
 	}
 	for _, table := range r.except {
+		sure := len(table) == 0
 		for _, cond := range table {
+			sure = sure || contains(certain, cond.key) || cond.virus && cond.labels != nil
 			if contains(forgeable, cond.key) {
 				c.log.key(cond.node, "rule %q is about malware: it takes no exception by %s, for an allow list never lifts malware", r.name, cond.key)
+				sure = true
 			}
+		}
+		if !sure {
+			c.log.key(table[0].node, "rule %q is about malware: it takes no exception by %s alone, which whoever sends malware could arrange", r.name, table[0].key)
 		}
 	}
 }

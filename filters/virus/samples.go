@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"postern/filters"
@@ -53,6 +54,11 @@ type samples struct {
 // samplesOf lists what is to be scanned.
 func samplesOf(m *mail.Message) *samples {
 	set := &samples{whole: sample{what: "the message", open: m.Reader}}
+	for _, f := range m.Findings() {
+		if f.Kind.Class() == mail.Limit || f.Kind == mail.UnpackFailed {
+			set.skip(f.Part, string(f.Kind)+": what lies beyond was not looked at by itself")
+		}
+	}
 	for _, p := range m.Parts() {
 		what := describe(p)
 		s := sample{part: p.ID(), what: what, open: p.Open, unpacked: !p.InMessage()}
@@ -136,12 +142,16 @@ func (set *samples) findEICAR(ctx context.Context, s sample) (string, error) {
 	case err == nil || !s.unpacked:
 		return "", err
 	}
-	if len(set.skipped) < maxSkipped {
-		set.skipped = append(set.skipped, filters.Symbol{
-			Name: "VIRUS_PART_SKIPPED", Part: s.part, Evidence: filters.Clean(s.what+": "+err.Error(), 200),
-		})
-	}
+	set.skip(s.part, s.what+": "+err.Error())
 	return "", nil
+}
+
+// skip notes that not everything was scanned, once for a part.
+func (set *samples) skip(part mail.PartID, why string) {
+	again := slices.ContainsFunc(set.skipped, func(s filters.Symbol) bool { return s.Part == part })
+	if !again && len(set.skipped) < maxSkipped {
+		set.skipped = append(set.skipped, filters.Symbol{Name: "VIRUS_PART_SKIPPED", Part: part, Evidence: filters.Clean(why, 200)})
+	}
 }
 
 // odd returns the text of a part whose character set hides ASCII.

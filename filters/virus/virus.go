@@ -44,8 +44,8 @@ var Filter = &filters.Filter{
 		},
 		{
 			Name:  "VIRUS_PART_SKIPPED",
-			Doc:   "A file in an archive could not be unpacked: the antivirus engines saw it packed only.",
-			DocFR: "Un fichier d’une archive n’a pas pu être décompressé : les antivirus ne l’ont vu que compressé.",
+			Doc:   "The antivirus engines did not see everything: a file in an archive could not be unpacked, or a limit was hit.",
+			DocFR: "Les antivirus n’ont pas tout vu : un fichier d’une archive n’a pas pu être décompressé, ou une limite a été atteinte.",
 		},
 	},
 	Keys: []filters.MatchKey{
@@ -135,6 +135,9 @@ func (c *Checker) Check(ctx context.Context, tx *mail.Transaction, _ filters.Res
 	}
 	if len(c.engines) == 0 {
 		found = append(found, filters.Symbol{Name: "VIRUS_NOT_SCANNED", Evidence: "no antivirus engine is set up"})
+	}
+	if broken != nil { // the find settles it, unless a rule takes just this one for harmless
+		set.skip("", "not scanned to the end: "+broken.Error())
 	}
 	return filters.Verdict{Symbols: append(found, set.skipped...)}, nil
 }

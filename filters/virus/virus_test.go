@@ -207,3 +207,23 @@ func TestUnpacked(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// TestBrokenAfterFind checks that a find does not hide that the rest was not
+// scanned: a rule may take just this find for harmless.
+func TestBrokenAfterFind(t *testing.T) {
+	c := withEngines(t, startFake(t, &fake{reply: honest}), startFake(t, &fake{limit: 10, reply: honest}))
+	v := filterstest.Check(t, c, attach("this is EVIL"))
+	if diff := cmp.Diff([]string{"VIRUS_FOUND", "VIRUS_PART_SKIPPED"}, filterstest.Names(v)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestLimits checks that what lies beyond a limit is not passed over in silence.
+func TestLimits(t *testing.T) {
+	m := filterstest.Message("From: a@b.example\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n"+
+		strings.Repeat("--b\nContent-Type: text/plain\n\nHello.\n", 5)+"--b--\n", mail.Options{Limits: mail.Limits{Parts: 3}})
+	v := filterstest.Check(t, withEngines(t, startFake(t, &fake{reply: honest})), filterstest.Transaction(m))
+	if diff := cmp.Diff([]string{"VIRUS_PART_SKIPPED"}, filterstest.Names(v)); diff != "" {
+		t.Error(diff)
+	}
+}
