@@ -31,9 +31,14 @@ type loadSession struct {
 	r    *bufio.Reader
 }
 
-func openLoad(addr string) (*loadSession, error) {
+// openLoad connects. Before the greeting it says head: the PROXY header (version
+// 1) that Postern's listener expects, or nothing.
+func openLoad(addr, head string) (*loadSession, error) {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
+		return nil, err
+	}
+	if _, err := io.WriteString(conn, head); err != nil {
 		return nil, err
 	}
 	s := &loadSession{conn: conn, r: bufio.NewReader(conn)}
@@ -258,14 +263,17 @@ func startBench(tb testing.TB, name, next string) string {
 	return in.addr("bench")
 }
 
+// proxyHead says that a client on another network is connected.
+const proxyHead = "PROXY TCP4 198.18.0.5 127.0.0.1 40000 2525\r\n"
+
 // relays are the systems that the benchmarks compare.
 var relays = []struct {
-	name  string
-	start func(tb testing.TB, next string) string
+	name, head string
+	start      func(tb testing.TB, next string) string
 }{
-	{"bare", startBareRelay},
-	{"relay", func(tb testing.TB, next string) string { return startBench(tb, "relay", next) }},
-	{"spool", func(tb testing.TB, next string) string { return startBench(tb, "spool", next) }},
+	{"bare", "", startBareRelay},
+	{"relay", proxyHead, func(tb testing.TB, next string) string { return startBench(tb, "relay", next) }},
+	{"spool", proxyHead, func(tb testing.TB, next string) string { return startBench(tb, "spool", next) }},
 }
 
 func benchmarkRelay(b *testing.B, size, sessions int) {
@@ -276,7 +284,7 @@ func benchmarkRelay(b *testing.B, size, sessions int) {
 			work := make(chan struct{}, sessions)
 			var clients sync.WaitGroup
 			for range sessions {
-				s, err := openLoad(addr)
+				s, err := openLoad(addr, relay.head)
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -312,7 +320,7 @@ func BenchmarkRelayTenMegabytes(b *testing.B) {
 // Linux that costs 40 ms a message, whatever the machine.
 func TestNoDelayedStep(t *testing.T) {
 	addr := startBench(t, "relay", blackHole(t))
-	s, err := openLoad(addr)
+	s, err := openLoad(addr, proxyHead)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -63,7 +63,7 @@ func startDovecot(t *testing.T, dir string, port int) {
 func TestDovecotNextHop(t *testing.T) {
 	needRoot(t, "dovecot", "swaks")
 	dir := openDir(t)
-	lmtp, listen := freePort(t), loopback(freePort(t))
+	lmtp, listen := unusedPort(t), loopback(unusedPort(t))
 	startDovecot(t, dir, lmtp)
 	startPostern(t, strings.NewReplacer("LISTEN", listen, "NEXT", loopback(lmtp), "PROTOCOL", "lmtp").Replace(nextHopPolicy), listen)
 

@@ -60,8 +60,8 @@ func openDir(t *testing.T) string {
 	return dir
 }
 
-// freePort returns a port of 127.0.0.1 that nobody listens on.
-func freePort(t *testing.T) int {
+// unusedPort returns a port of 127.0.0.1 that nobody listens on.
+func unusedPort(t *testing.T) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -261,7 +261,7 @@ postlog unix-dgram n - n - 1 postlogd
 // with the test.
 func startPostfix(t *testing.T, next *sink) *postfix {
 	t.Helper()
-	p := &postfix{dir: openDir(t), port: freePort(t)}
+	p := &postfix{dir: openDir(t), port: unusedPort(t)}
 	owner, err := user.Lookup("postfix")
 	if err != nil {
 		t.Fatal(err)
@@ -332,18 +332,26 @@ func startPostern(t *testing.T, policy, addr string) *gatewayProcess {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
 	t.Cleanup(func() {
-		if err := cmd.Process.Signal(os.Interrupt); err != nil {
-			t.Error(err)
-		}
-		if err := cmd.Wait(); err != nil {
+		_ = cmd.Process.Signal(os.Interrupt) // it may have ended by itself
+		if err := <-ended; err != nil {
 			t.Errorf("postern serve: %v", err)
 		}
 		if t.Failed() {
 			t.Logf("Postern's log:\n%s", g.log)
 		}
 	})
-	waitFor(t, "Postern", func() bool { return greets(addr) })
+	waitFor(t, "Postern", func() bool {
+		select {
+		case err := <-ended:
+			ended <- err
+			t.Fatalf("postern serve ended: %v", err)
+		default:
+		}
+		return greets(addr)
+	})
 	return g
 }
 

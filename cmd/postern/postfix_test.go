@@ -62,7 +62,7 @@ func TestPostfixBeforeQueue(t *testing.T) {
 	needRoot(t, "postfix", "postconf", "swaks")
 	last := startSink(t)
 	front := startPostfix(t, last)
-	filter, back := loopback(freePort(t)), loopback(freePort(t))
+	filter, back := loopback(unusedPort(t)), loopback(unusedPort(t))
 	policy := front.configure(t, "--before-queue", filter, back)
 	startPostern(t, strings.Replace(postfixTestPolicy, "ACTION", "reject", 1)+policy, filter)
 
@@ -89,7 +89,7 @@ func TestPostfixAfterQueue(t *testing.T) {
 	needRoot(t, "postfix", "postconf", "swaks")
 	last := startSink(t)
 	front := startPostfix(t, last)
-	filter, back := loopback(freePort(t)), loopback(freePort(t))
+	filter, back := loopback(unusedPort(t)), loopback(unusedPort(t))
 	policy := front.configure(t, "--after-queue", filter, back)
 	gw := startPostern(t, strings.Replace(postfixTestPolicy, "ACTION", "quarantine", 1)+policy, filter)
 
@@ -170,7 +170,7 @@ func TestPostfixNextHop(t *testing.T) {
 	needRoot(t, "postfix", "postconf", "smtp-source", "swaks")
 	last := startSink(t)
 	next := startPostfix(t, last)
-	listen := loopback(freePort(t))
+	listen := loopback(unusedPort(t))
 	startPostern(t, strings.NewReplacer("LISTEN", listen, "NEXT", next.addr(), "PROTOCOL", "smtp").Replace(nextHopPolicy), listen)
 
 	smtpSource(t, listen, 4, 40)

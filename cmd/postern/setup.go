@@ -57,9 +57,10 @@ const (
 #   name        = "postfix-return"
 #   to          = ["%[3]s"]
 #   tls         = "none"
-#   when        = { listener = "postfix" }
 #   for         = ["*"]
 #   client_info = "xforward"
+#
+# Where the policy has other upstreams, add: when = { listener = "postfix" }
 
 `
 )
