@@ -150,6 +150,16 @@ func (c *Chain) Filters() []*Filter {
 	return fs
 }
 
+// Runs reports whether any filter can run at that stage of the dialogue.
+func (c *Chain) Runs(stage Stage) bool {
+	for _, l := range c.scans {
+		if l.filter.Stage <= stage {
+			return true
+		}
+	}
+	return false
+}
+
 // Order returns the position of the named filter, in which order rewrites are
 // applied; -1 if it is not linked.
 func (c *Chain) Order(filter string) int {

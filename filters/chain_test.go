@@ -382,3 +382,11 @@ func TestIdle(t *testing.T) {
 		t.Errorf("an idle filter ran on a goroutine of its own:\n%s", i.stack)
 	}
 }
+
+func TestRuns(t *testing.T) {
+	var c Chain
+	mustLink(t, &c, declare("a", Rcpt, nil, "A"), says("A"), LinkSettings{})
+	if c.Runs(Mail) || !c.Runs(Rcpt) || !c.Runs(Data) {
+		t.Error("a filter of stage Rcpt runs from Rcpt on")
+	}
+}

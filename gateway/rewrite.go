@@ -22,6 +22,9 @@ func (g *Gateway) copies(ctx context.Context, tx *mail.Transaction, out *Outcome
 }
 
 func unique(to []mail.Path) []mail.Path {
+	if len(to) == 1 {
+		return to
+	}
 	met := make(map[mail.Path]bool, len(to))
 	return slices.DeleteFunc(to, func(p mail.Path) bool {
 		again := met[p]
@@ -41,9 +44,10 @@ func (out *Outcome) failure() error {
 }
 
 // rewrite makes one copy: what only we may write is taken out, then come the
-// actions in the chain's order, then the trace fields on top. A rewrite that fails defers the copy; the original is never
-// sent instead. A copy that is not relayed stays as it was received: its
-// actions are performed when it is released.
+// actions in the chain's order, then the trace fields on top. A rewrite that
+// fails defers the copy; the original is never sent instead. A copy that is not
+// relayed stays as it was received: its actions are performed when it is
+// released.
 func (g *Gateway) rewrite(ctx context.Context, tx *mail.Transaction, rs filters.Results, pc policy.Copy) Copy {
 	c := Copy{Copy: pc, Message: tx.Message}
 	if pc.Disposition != policy.Relay {
@@ -79,7 +83,7 @@ func (b *begun) clean(tx *mail.Transaction) (*mail.Message, error) {
 		return nil, errLongHeader
 	}
 	e := m.Edit()
-	for _, f := range m.Header().Fields() {
+	for f := range m.Header().Each() {
 		if b.forged(f) {
 			e.Remove(f)
 		}

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/emersion/go-smtp"
 
@@ -98,8 +97,10 @@ func (st *State) routable(p mail.Path) mail.Path {
 // earlyRcpt refuses a recipient whose fate is certain before the message is here.
 func (g *Gateway) earlyRcpt(ctx context.Context, tx *mail.Transaction, p mail.Path) mail.Reply {
 	b := begunOf(tx)
-	seen := *tx // a filter that runs out of time may look at it when tx has gone on
-	b.early = b.Policy.Chain().CheckStage(ctx, filters.Mail, &seen, b.early)
+	if chain := b.Policy.Chain(); chain.Runs(filters.Mail) {
+		seen := *tx // a filter that runs out of time may look at it when tx has gone on
+		b.early = chain.CheckStage(ctx, filters.Mail, &seen, b.early)
+	}
 	d, certain := b.Policy.Early(filters.Rcpt, tx, p, b.early)
 	if !certain || d.Disposition != policy.Reject && d.Disposition != policy.Defer {
 		return replyRecipientOK
@@ -110,7 +111,7 @@ func (g *Gateway) earlyRcpt(ctx context.Context, tx *mail.Transaction, p mail.Pa
 
 // withID ends the reply's text with the id under which the log tells the story.
 func withID(r mail.Reply, id string) mail.Reply {
-	r.Text = fmt.Sprintf("%s [%s]", r.Text, id)
+	r.Text += " [" + id + "]"
 	return r
 }
 

@@ -15,11 +15,10 @@ const ownPrefix = "x-postern-"
 // X-Postern-*, or an Authentication-Results field with our authserv-id
 // (RFC 8601 section 5).
 func (b *begun) forged(f mail.Field) bool {
-	name := f.Name()
-	if len(name) > len(ownPrefix) && strings.EqualFold(name[:len(ownPrefix)], ownPrefix) {
+	if f.HasPrefix(ownPrefix) {
 		return true
 	}
-	if !strings.EqualFold(name, "Authentication-Results") {
+	if !f.Is("Authentication-Results") {
 		return false
 	}
 	id := authservID(f.Value())
@@ -127,10 +126,24 @@ func safeAtom(text string) string {
 	if len(text) > 255 {
 		text = text[:255]
 	}
+	if plainAtom(text) {
+		return text
+	}
 	return strings.Map(func(r rune) rune {
 		if r <= ' ' || r >= 0x7f || strings.ContainsRune(`()<>;\"`, r) {
 			return '?'
 		}
 		return r
 	}, text)
+}
+
+// plainAtom reports whether text has letters, digits, dots and hyphens only.
+func plainAtom(text string) bool {
+	for i := 0; i < len(text); i++ {
+		c := text[i]
+		if c != '.' && c != '-' && (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') {
+			return false
+		}
+	}
+	return true
 }

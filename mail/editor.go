@@ -47,20 +47,37 @@ func (e *Editor) replace(from, to int64, b []byte) {
 // checkField returns a whole raw field, with the CRLF at its end, and refuses
 // what is not exactly one field.
 func (e *Editor) checkField(raw string) (string, bool) {
-	raw = strings.TrimSuffix(strings.TrimSuffix(raw, "\n"), "\r") + "\r\n"
-	colon := strings.IndexByte(raw, ':')
-	if colon <= 0 || !validName([]byte(raw[:colon])) {
+	text := strings.TrimSuffix(strings.TrimSuffix(raw, "\n"), "\r")
+	colon := strings.IndexByte(text, ':')
+	switch {
+	case colon <= 0 || !validName([]byte(text[:colon])):
 		e.fail("%q is no header field", clip([]byte(raw)))
-		return "", false
+	case !isOneField(text):
+		e.fail("%q is not one header field", clip([]byte(raw)))
+	case len(raw) == len(text)+2:
+		return raw, true
+	default:
+		return text + "\r\n", true
 	}
-	lines := strings.Split(strings.TrimSuffix(raw, "\r\n"), "\r\n")
-	for i, line := range lines {
-		if strings.ContainsAny(line, "\r\n\x00") || i > 0 && strings.TrimLeft(line, " \t") == "" || i > 0 && line[0] != ' ' && line[0] != '\t' {
-			e.fail("%q is not one header field", clip([]byte(raw)))
-			return "", false
+	return "", false
+}
+
+// isOneField reports whether the lines of a field, all but the first, begin with
+// white space and have more than that, and whether they end with CRLF.
+func isOneField(text string) bool {
+	for first := true; ; first = false {
+		line, rest, more := strings.Cut(text, "\r\n")
+		if strings.IndexByte(line, '\r') >= 0 || strings.IndexByte(line, '\n') >= 0 || strings.IndexByte(line, 0) >= 0 {
+			return false
 		}
+		if !first && (strings.TrimLeft(line, " \t") == "" || line[0] != ' ' && line[0] != '\t') {
+			return false
+		}
+		if !more {
+			return true
+		}
+		text = rest
 	}
-	return raw, true
 }
 
 // Prepend puts whole fields on top of the header; the first given ends on top.

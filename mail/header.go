@@ -2,6 +2,7 @@ package mail
 
 import (
 	"bytes"
+	"iter"
 	"strings"
 )
 
@@ -55,6 +56,17 @@ func (h *Header) Fields() []Field {
 		out[i] = h.field(i)
 	}
 	return out
+}
+
+// Each goes through the fields in order.
+func (h *Header) Each() iter.Seq[Field] {
+	return func(yield func(Field) bool) {
+		for i := range h.fields {
+			if !yield(h.field(i)) {
+				return
+			}
+		}
+	}
 }
 
 // match reports whether the i-th field has that name.
@@ -125,6 +137,16 @@ func (h *Header) first(id fieldID) (value []byte, ok bool) {
 // Name returns the field's name as it is written, without white space around
 // it.
 func (f Field) Name() string { return string(trimSpace(f.raw[:f.colon])) }
+
+// Is reports whether the field has that name, without regard to case.
+func (f Field) Is(name string) bool { return equalFold(trimSpace(f.raw[:f.colon]), name) }
+
+// HasPrefix reports whether the field's name begins with a prefix, without
+// regard to case, and goes on.
+func (f Field) HasPrefix(prefix string) bool {
+	name := trimSpace(f.raw[:f.colon])
+	return len(name) > len(prefix) && equalFold(name[:len(prefix)], prefix)
+}
 
 // Raw returns the exact bytes of the field, with the CRLF that ends it.
 func (f Field) Raw() []byte { return f.raw }

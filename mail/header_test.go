@@ -134,3 +134,25 @@ func FuzzFoldField(f *testing.F) {
 		}
 	})
 }
+
+func TestFieldNames(t *testing.T) {
+	m := ParseBytes([]byte("X-One: 1\r\nx-two : 2\r\nX-: 3\r\n\r\n"), Options{})
+	var got []string
+	for f := range m.Header().Each() {
+		if f.Is("X-TWO") != (f.Name() == "x-two") {
+			t.Errorf("%s: Is says %v", f.Name(), f.Is("X-TWO"))
+		}
+		if f.HasPrefix("x-") {
+			got = append(got, f.Name())
+		}
+	}
+	if strings.Join(got, " ") != "X-One x-two" {
+		t.Errorf("with the prefix: %q", got)
+	}
+	for f := range m.Header().Each() {
+		if !f.Is("x-one") {
+			t.Error("the first is not the first")
+		}
+		break
+	}
+}
