@@ -2,9 +2,11 @@ package dkim
 
 import (
 	"context"
+	"encoding/json"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -98,10 +100,16 @@ func (*table) PTR(context.Context, netip.Addr) (a dns.Answer[string], err error)
 // indentation, plain and quoted scalars, literal (|) and folded (>-) blocks.
 type yamlReader struct{ lines []string }
 
-// readSuite reads the documents of a YAML file.
+// readSuite reads the scenarios of a YAML or JSON file.
 func readSuite(t testing.TB, path string) []map[string]any {
 	t.Helper()
 	var docs []map[string]any
+	if strings.HasSuffix(path, ".json") {
+		if err := json.Unmarshal([]byte(readFile(t, path)), &docs); err != nil {
+			t.Fatal(err)
+		}
+		return docs
+	}
 	text := strings.ReplaceAll(readFile(t, path), "\r\n", "\n")
 	for doc := range strings.SplitSeq("\n"+text, "\n---") {
 		r := &yamlReader{lines: strings.Split(doc, "\n")}
@@ -201,4 +209,12 @@ func (r *yamlReader) block(depth int, kind string) string {
 // sub returns a map within a map, str a text.
 func sub(m map[string]any, key string) map[string]any { v, _ := m[key].(map[string]any); return v }
 
-func str(m map[string]any, key string) string { v, _ := m[key].(string); return v }
+func str(m map[string]any, key string) string {
+	switch v := m[key].(type) {
+	case string:
+		return v
+	case float64:
+		return strconv.FormatFloat(v, 'f', -1, 64)
+	}
+	return ""
+}
