@@ -22,11 +22,13 @@ func (e encoding) String() string {
 func (sc *scanner) classify(p *Part) {
 	p.mediaType = sc.defaultType(p)
 	v, ok := p.header.first(idContentType)
+	p.plain = !ok
 	if ok {
-		t, boundary, plain := quickType(v)
+		t, plain := quickType(v)
 		if plain && p.header.count(idContentType) == 1 {
-			p.mediaType = t
-			p.boundary = boundary
+			p.mediaType = t.mediaType
+			p.boundary = t.boundary
+			p.plain, p.charset = !t.named && t.params < 16, t.charset
 		} else {
 			sc.oddType(p)
 		}
@@ -156,46 +158,69 @@ next:
 	return list
 }
 
+// A plainType is what a Content-Type says that can be read in one way only.
+type plainType struct {
+	mediaType string
+	boundary  *string
+	charset   string // in lower case
+	named     bool   // it has a name or a filename
+	params    int
+}
+
 // quickType reads a Content-Type that follows the grammar and can be read in
 // one way only. It is what nearly all parts have.
-func quickType(v []byte) (mediaType string, boundary *string, plain bool) {
+func quickType(v []byte) (t plainType, plain bool) {
 	v = trimSpace(v)
 	n := 0
 	for n < len(v) && isTypeByte[v[n]] {
 		n++
 	}
-	mediaType = internType(v[:n])
-	if slash := strings.IndexByte(mediaType, '/'); slash <= 0 || slash == n-1 || strings.IndexByte(mediaType[slash+1:], '/') >= 0 {
-		return mediaType, nil, false
+	t.mediaType = internType(v[:n])
+	if slash := strings.IndexByte(t.mediaType, '/'); slash <= 0 || slash == n-1 || strings.IndexByte(t.mediaType[slash+1:], '/') >= 0 {
+		return t, false
 	}
 	charset := false
 	for v = trimSpace(v[n:]); len(v) > 0; v = trimSpace(v) {
 		if v[0] != ';' {
-			return mediaType, nil, false
+			return t, false
 		}
 		if v = trimSpace(v[1:]); len(v) == 0 {
 			break // a last semicolon is harmless
 		}
 		name, value, rest, ok := quickParam(v)
 		if !ok {
-			return mediaType, nil, false
+			return t, false
 		}
+		t.params++
 		switch {
 		case equalFold(name, "boundary"):
-			if boundary != nil || !plainBoundary(value) {
-				return mediaType, nil, false
+			if t.boundary != nil || !plainBoundary(value) {
+				return t, false
 			}
 			b := string(value)
-			boundary = &b
+			t.boundary = &b
 		case equalFold(name, "charset"):
 			if charset {
-				return mediaType, nil, false
+				return t, false
 			}
-			charset = true
+			t.charset, charset = internCharset(trimSpace(value)), true
+		case equalFold(name, "name") || equalFold(name, "filename"):
+			t.named = true
 		}
 		v = rest
 	}
-	return mediaType, boundary, true
+	return t, true
+}
+
+// internCharset returns the name of a charset in lower case, without allocating
+// for the usual ones.
+func internCharset(b []byte) string {
+	for _, usual := range [...]string{"utf-8", "us-ascii", "iso-8859-1", "windows-1252", "iso-8859-15"} {
+		if equalFold(b, usual) {
+			return usual
+		}
+	}
+	return strings.ToLower(strings.TrimSpace(string(b)))
 }
 
 // quickParam reads "name=value" or "name="value"" and returns what follows.

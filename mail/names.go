@@ -24,6 +24,9 @@ func (p *Part) readNames() ([]string, []FindingKind) {
 	if p.member != nil {
 		return variants([]string{p.member.Name}), nil
 	}
+	if p.plain && p.header.count(idDisposition) == 0 {
+		return nil, nil
+	}
 	var filenames, names []string
 	var notes []FindingKind
 	var pieces []param // of all fields

@@ -32,7 +32,9 @@ type Part struct {
 	leafToo   bool // a container whose own bytes some client shows
 	embedded  bool // a line of it begins a file in text
 	reading   bool // another reading of its parent or siblings
+	plain     bool // its Content-Type, if any, has one reading and names no file
 	mediaType string
+	charset   string // if plain
 	boundary  *string
 	odd       *oddities // nil in an ordinary part
 	member    *Member   // of an archive
@@ -139,7 +141,12 @@ func (p *Part) Encoding() string {
 
 // Charset returns the declared character set in lower case; empty if there is
 // none.
-func (p *Part) Charset() string { return strings.ToLower(strings.TrimSpace(p.Params()["charset"])) }
+func (p *Part) Charset() string {
+	if p.plain {
+		return p.charset
+	}
+	return strings.ToLower(strings.TrimSpace(p.Params()["charset"]))
+}
 
 // Offset returns where the part's raw body begins: in the message, or in the
 // decoded content of the part above if it is InMessage no more.
