@@ -2,9 +2,11 @@ package relay
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"math/bits"
 	"net"
 	"sync"
 )
@@ -155,8 +157,8 @@ func (w *contentWriter) take(p []byte) error {
 }
 
 // lineDot returns where the first LF stands that a dot follows, -1 if there is
-// none. Encoded files have no dots at all and most texts fewer dots than lines,
-// so dots are what it looks for, as long as they are few.
+// none. Encoded files have no dots at all, so dots are what it looks for as long
+// as they are few.
 func lineDot(p []byte) int {
 	for i, dots := 0, 0; ; {
 		j := bytes.IndexByte(p[i:], '.')
@@ -167,13 +169,35 @@ func lineDot(p []byte) int {
 			return i - 1
 		}
 		i++
-		if dots++; dots > 8+i/64 {
-			if j = bytes.Index(p[i:], []byte("\n.")); j < 0 {
+		if dots++; dots > 4+i/256 {
+			if j = manyDots(p[i:]); j < 0 {
 				return -1
 			}
 			return i + j
 		}
 	}
+}
+
+// manyDots is lineDot for text with many dots. It compares eight octets with
+// dots and those before them with LFs at a time: an octet of t is zero where both
+// are equal, and its high bit is set in the octet of the mask. Above the lowest
+// one the mask may err.
+func manyDots(p []byte) int {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	i := 0
+	for ; i+9 <= len(p); i += 8 {
+		b := p[i : i+9]
+		lf := binary.LittleEndian.Uint64(b) ^ '\n'*ones
+		dot := binary.LittleEndian.Uint64(b[1:]) ^ '.'*ones
+		t := lf | dot
+		if mask := (t - ones) &^ t & highs; mask != 0 {
+			return i + bits.TrailingZeros64(mask)/8
+		}
+	}
+	if j := bytes.Index(p[i:], []byte("\n.")); j >= 0 {
+		return i + j
+	}
+	return -1
 }
 
 // add queues p as it is.

@@ -307,8 +307,12 @@ func TestLineDot(t *testing.T) {
 				b[i] = "abcdefg."[r.IntN(8)]
 			}
 		}
-		if got, want := lineDot(b), bytes.Index(b, []byte("\n.")); got != want {
+		want := bytes.Index(b, []byte("\n."))
+		if got := lineDot(b); got != want {
 			t.Fatalf("%q: %d, want %d", b, got, want)
+		}
+		if got := manyDots(b); got != want {
+			t.Fatalf("many dots: %q: %d, want %d", b, got, want)
 		}
 	}
 }
