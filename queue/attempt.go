@@ -3,7 +3,9 @@ package queue
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"runtime/debug"
 	"time"
 
 	"github.com/emersion/go-smtp"
@@ -88,17 +90,32 @@ func (q *Queue) attempt(ctx context.Context, o *Options, j *job, d *destination)
 		todo.To = append(todo.To, e.To[i])
 	}
 	if len(todo.To) > 0 {
-		outcomes = o.Deliver(ctx, todo, content, content.Size())
+		err = guard(func() error {
+			outcomes = o.Deliver(ctx, todo, content, content.Size())
+			return nil
+		})
 	}
 	r.outcomes = outcomes
 	if len(outcomes) != len(r.at) {
-		r.fail(replyLost, nil)
+		r.fail(replyLost, err)
 	}
 	if ctx.Err() != nil && !r.any() { // cut off by the shutdown: that is no attempt
 		q.finish(o, j, &e)
 		return
 	}
 	q.settle(ctx, o, j, &r, content, content.Size())
+}
+
+// guard makes an error of a panic. A message over which one of the functions that
+// we were given stumbles must not end the program: it would come again after
+// each start.
+func guard(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return f()
 }
 
 // setAside gives up an entry whose content is damaged. The spool keeps what is

@@ -391,17 +391,20 @@ func (q *Queue) setSuspended(id string, suspended bool) error {
 	if j.suspended == suspended {
 		return nil
 	}
-	j.suspended = suspended
+	var err error
 	if !j.running { // else the end of the delivery writes it
-		e, err := q.spool.Get(id)
-		if err != nil {
+		var e spool.Entry
+		if e, err = q.spool.Get(id); err != nil {
 			return err
 		}
 		e.Suspended = suspended
-		if err := q.spool.Update(e); err != nil {
+		err = q.spool.Update(e)
+		if errors.Is(err, spool.ErrNotFound) || errors.Is(err, spool.ErrClosed) {
 			return err
 		}
+		// After any other error it holds, but is not on disk yet.
 	}
+	j.suspended = suspended
 	switch {
 	case suspended:
 		q.later.remove(j)
@@ -410,7 +413,7 @@ func (q *Queue) setSuspended(id string, suspended bool) error {
 		q.later.push(j)
 	}
 	q.Wake()
-	return nil
+	return err
 }
 
 // Drop takes an entry out. Nobody is told but Events: it is for mail that an

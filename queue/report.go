@@ -103,14 +103,16 @@ func (q *Queue) report(ctx context.Context, o *Options, r *result, content io.Re
 // send builds and submits a DSN.
 func (q *Queue) send(ctx context.Context, o *Options, r *Report) error {
 	o.complete(r)
-	b, err := BuildDSN(r)
-	if err != nil {
-		return fmt.Errorf("build DSN: %w", err)
-	}
-	if _, err := o.Submit(ctx, mail.Path{}, []mail.Recipient{{Path: r.Entry.From}}, b); err != nil {
-		return fmt.Errorf("submit DSN: %w", err)
-	}
-	return nil
+	return guard(func() error {
+		b, err := BuildDSN(r)
+		if err != nil {
+			return fmt.Errorf("build DSN: %w", err)
+		}
+		if _, err := o.Submit(ctx, mail.Path{}, []mail.Recipient{{Path: r.Entry.From}}, b); err != nil {
+			return fmt.Errorf("submit DSN: %w", err)
+		}
+		return nil
+	})
 }
 
 // keep gives what failed silently to Options.Keep.
@@ -121,7 +123,7 @@ func (q *Queue) keep(ctx context.Context, o *Options, e *spool.Entry, failed []s
 	}
 	kept := *e
 	kept.To = failed
-	return o.Keep(ctx, kept, content, size)
+	return guard(func() error { return o.Keep(ctx, kept, content, size) })
 }
 
 // hold makes failed recipients pending again: nobody knows of their failure
