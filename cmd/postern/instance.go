@@ -146,7 +146,7 @@ func (set *settings) load() (*policy.Policy, error) {
 // openState opens what lies in the state directory.
 func (in *instance) openState(p *policy.Policy) error {
 	var err error
-	in.spool, err = spool.Open(filepath.Join(in.dir, "spool"), spool.Options{Reserve: int64(p.Queue.Reserve), Log: in.log})
+	in.spool, err = spool.Open(filepath.Join(in.dir, "spool"), spool.Options{Reserve: reserve(in.dir, int64(p.Queue.Reserve)), Log: in.log})
 	if err != nil {
 		return fmt.Errorf("open the spool: %w", err)
 	}
