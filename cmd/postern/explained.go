@@ -70,7 +70,7 @@ type explainedSymbol struct {
 	Evidence string  `json:"evidence,omitempty"`
 }
 
-// An explainedAuth is one result of RFC 8601.
+// An explainedAuth is one authentication result.
 type explainedAuth struct {
 	Method     string            `json:"method"`
 	Result     string            `json:"result"`
