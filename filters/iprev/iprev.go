@@ -14,7 +14,6 @@ package iprev
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -86,7 +85,7 @@ func (c *Checker) Check(ctx context.Context, tx *mail.Transaction, _ filters.Res
 		value = "permerror" // RFC 8601 section 2.7.3: no PTR records
 	}
 	return filters.Verdict{
-		Symbols: []filters.Symbol{{Name: symbol, Evidence: client.Addr.String() + ": " + evidence}},
+		Symbols: []filters.Symbol{{Name: symbol, Evidence: client.Addr.String() + ": " + filters.Clean(evidence, maxEvidence)}},
 		Auth:    []mail.AuthResult{{Method: "iprev", Value: value, Properties: []mail.Property{{Type: "policy", Name: "iprev", Value: client.Addr.String()}}}},
 	}, nil
 }
@@ -110,7 +109,7 @@ func confirm(ctx context.Context, r dns.Resolver, addr netip.Addr) (symbol, evid
 		addrs, err := forward(ctx, name)
 		switch {
 		case err == nil && slices.Contains(addrs.Records, addr):
-			return "IPREV_PASS", filters.Clean(name, maxEvidence)
+			return "IPREV_PASS", name
 		case err != nil && !errors.Is(err, dns.ErrNotFound):
 			failed = err
 		}
@@ -118,8 +117,8 @@ func confirm(ctx context.Context, r dns.Resolver, addr netip.Addr) (symbol, evid
 	if failed != nil {
 		return "IPREV_TEMPERROR", failed.Error()
 	}
-	return "IPREV_FAIL", fmt.Sprintf("no way back from %s", filters.Clean(strings.Join(names, ", "), maxEvidence))
+	return "IPREV_FAIL", "no way back from " + strings.Join(names, ", ")
 }
 
-// maxEvidence bounds the names that are shown.
+// maxEvidence bounds what is shown of the names.
 const maxEvidence = 253
