@@ -14,6 +14,7 @@ import (
 
 	"postern/mail"
 	"postern/policy"
+	"postern/spool"
 	"postern/store"
 )
 
@@ -97,15 +98,25 @@ func (in *instance) answer(f func(*http.Request) (any, error)) http.HandlerFunc 
 	}
 }
 
-// errUsage is what a request that makes no sense wraps.
-var errUsage = errors.New("bad request")
+// A requestError is a request that makes no sense: a wrong use of the command
+// line.
+type requestError struct{ cause error }
+
+func (e *requestError) Error() string { return e.cause.Error() }
+
+func badRequest(format string, args ...any) error {
+	return &requestError{fmt.Errorf(format, args...)}
+}
 
 func writeError(w http.ResponseWriter, err error) {
 	code := http.StatusInternalServerError
+	var usage *requestError
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		code = http.StatusNotFound
-	case errors.Is(err, errUsage):
+		code, err = http.StatusNotFound, errors.New("there is no such held message; postern quarantine list --all shows their ids")
+	case errors.Is(err, spool.ErrNotFound):
+		code, err = http.StatusNotFound, errors.New("there is no such message in the queue; postern queue list shows their ids")
+	case errors.As(err, &usage):
 		code = http.StatusBadRequest
 	case errors.Is(err, store.ErrFull):
 		code = http.StatusServiceUnavailable
@@ -120,7 +131,7 @@ func decode(r *http.Request, v any) error {
 	d := json.NewDecoder(http.MaxBytesReader(nil, r.Body, 1<<20))
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil {
-		return fmt.Errorf("%w: %v", errUsage, err)
+		return badRequest("%w", err)
 	}
 	return nil
 }
@@ -130,7 +141,7 @@ func paths(addresses []string) ([]mail.Path, error) {
 	for _, a := range addresses {
 		p, err := mail.ParsePath(a, true)
 		if err != nil {
-			return nil, fmt.Errorf("%w: %q: %v", errUsage, a, err)
+			return nil, badRequest("%q: %v", a, err)
 		}
 		ps = append(ps, p)
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"postern/audit"
@@ -23,11 +24,14 @@ func (in *instance) heldList(r *http.Request) (any, error) {
 	if v.Get("all") != "" {
 		q.State = ""
 	}
+	if err := in.knownQueue(q.Queue); err != nil {
+		return nil, err
+	}
 	q.Limit, _ = strconv.Atoi(v.Get("limit"))
 	if s := v.Get("since"); s != "" {
 		at, err := time.Parse(time.RFC3339, s)
 		if err != nil {
-			return nil, fmt.Errorf("%w: since: %v", errUsage, err)
+			return nil, badRequest("since: %v", err)
 		}
 		q.Since = at
 	}
@@ -40,6 +44,21 @@ func (in *instance) heldList(r *http.Request) (any, error) {
 		rows[i] = rowOf(it)
 	}
 	return rows, nil
+}
+
+// knownQueue refuses the name of a queue that nothing is ever held in.
+func (in *instance) knownQueue(name string) error {
+	known := map[string]int{"spam": 0, "policy": 0, "malware": 0, "ambiguous": 0}
+	for q := range in.gateway.State().Policy.Quarantine.Queue {
+		known[q] = 0
+	}
+	if err := in.heldTotals(known); err != nil {
+		return err
+	}
+	if _, ok := known[name]; !ok && name != "" {
+		return badRequest("there is no queue %q; queues are %s", name, strings.Join(sortedKeys(known), ", "))
+	}
+	return nil
 }
 
 func (in *instance) heldShow(r *http.Request) (any, error) {
@@ -109,10 +128,7 @@ func (in *instance) heldRelease(r *http.Request) (any, error) {
 	case err != nil:
 		return nil, err
 	}
-	answer := struct {
-		To    []string `json:"to"`
-		Queue []string `json:"queue"`
-	}{Queue: done.Queue}
+	answer := releaseAnswer{Queue: done.Queue}
 	for _, p := range done.To {
 		answer.To = append(answer.To, p.String())
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"sync/atomic"
 	"time"
@@ -30,12 +31,24 @@ func (in *instance) listenOn(p *policy.Policy, l *policy.Listener) error {
 	if err != nil {
 		return fmt.Errorf("listener %q: %w", l.Name, err)
 	}
-	socket, err := net.Listen("tcp", l.Address)
+	socket, err := openSocket(l)
 	if err != nil {
-		return fmt.Errorf("listener %q: %w", l.Name, err)
+		return err
 	}
 	in.listeners[l.Name] = &listening{server: smtpd.NewServer(cfg, in.gateway), socket: socket, role: l.Role}
 	return nil
+}
+
+// openSocket opens a listener's socket.
+func openSocket(l *policy.Listener) (net.Listener, error) {
+	socket, err := net.Listen("tcp", l.Address)
+	switch {
+	case errors.Is(err, os.ErrPermission):
+		return nil, fmt.Errorf("listener %q: %w; a port below 1024 needs root or CAP_NET_BIND_SERVICE", l.Name, err)
+	case err != nil:
+		return nil, fmt.Errorf("listener %q: %w", l.Name, err)
+	}
+	return socket, nil
 }
 
 // serveOn begins to serve a socket that a reload has opened.

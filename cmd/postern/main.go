@@ -96,13 +96,22 @@ func run(args []string, in io.Reader, out, errOut io.Writer) int {
 		return code
 	}
 	if err != nil {
-		fmt.Fprintf(errOut, "postern: %v\nTry: postern --help\n", err)
+		fmt.Fprintf(errOut, "postern: %v\nTry: %s --help\n", err, tried(err))
 		return exitUsage
 	}
 	if err := ctx.Run(&c.globals); err != nil {
 		return exitCode(err, errOut)
 	}
 	return 0
+}
+
+// tried is the command whose help says more about a usage error.
+func tried(err error) string {
+	var p *kong.ParseError
+	if errors.As(err, &p) && p.Context != nil && p.Context.Selected() != nil {
+		return "postern " + p.Context.Selected().Path()
+	}
+	return "postern"
 }
 
 // exitCode tells the error, if it has not been told, and returns its code.

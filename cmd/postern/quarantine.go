@@ -93,13 +93,17 @@ func (q *quarantineListCmd) Run(g *globals) error {
 		return nil
 	}
 	w := tabwriter.NewWriter(g.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "ID\tAGE\tQUEUE\tFROM\tTO\tSUBJECT\tREASON")
+	state := func(string) string { return "" }
+	if q.All { // else all of them are held
+		state = func(s string) string { return s + "\t" }
+	}
+	fmt.Fprintf(w, "ID\tAGE\tQUEUE\t%sFROM\tTO\tSUBJECT\tREASON\n", state("STATE"))
 	for _, r := range rows {
 		to := make([]string, len(r.To))
 		for i, t := range r.To {
 			to[i] = t.Address
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.ID, age(r.Received), r.Queue, printable(r.From),
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s%s\t%s\t%s\t%s\n", r.ID, age(r.Received), r.Queue, state(r.State), printable(r.From),
 			printable(strings.Join(to, " ")), cut(printable(r.Subject), 40), printable(r.Why))
 	}
 	return w.Flush()
@@ -159,6 +163,13 @@ type quarantineReleaseCmd struct {
 	Copy    string   `help:"To this address instead of its recipients." placeholder:"ADDRESS"`
 	Note    string   `help:"Why; it is written to the audit log."`
 	Malware bool     `help:"Release it although a scanner still finds malware in it."`
+	JSON    bool     `help:"Print JSON." name:"json"`
+}
+
+// releaseAnswer is what became of it.
+type releaseAnswer struct {
+	To    []string `json:"to"`
+	Queue []string `json:"queue"` // ids in the queue
 }
 
 // releaseRequest is what release sends.
@@ -176,12 +187,12 @@ func (q *quarantineReleaseCmd) Run(g *globals) error {
 	if err != nil {
 		return err
 	}
-	var done struct {
-		To    []string `json:"to"`
-		Queue []string `json:"queue"`
-	}
+	var done releaseAnswer
 	if err := c.call("POST", "/quarantine/"+url.PathEscape(q.ID)+"/release", releaseRequest{q.To, q.Copy, q.Note, q.Malware}, &done); err != nil {
 		return err
+	}
+	if q.JSON {
+		return printJSON(g.out, done)
 	}
 	if !g.Quiet {
 		fmt.Fprintf(g.err, "released to %s; queued as %s\n", strings.Join(done.To, ", "), strings.Join(done.Queue, ", "))
@@ -203,6 +214,9 @@ func (q *quarantineDeleteCmd) Run(g *globals) error {
 	for _, id := range q.IDs {
 		if err := c.call("DELETE", "/quarantine/"+url.PathEscape(id), releaseRequest{Note: q.Note}, nil); err != nil {
 			return err
+		}
+		if !g.Quiet {
+			fmt.Fprintf(g.err, "deleted %s\n", id)
 		}
 	}
 	return nil
@@ -231,7 +245,7 @@ func (q *quarantineForgetCmd) Run(g *globals) error {
 	if q.JSON {
 		return printJSON(g.out, done)
 	}
-	fmt.Fprintf(g.out, "erased: %d held messages, the address in %d others, personal fields of %d audit records\n", done.Held, done.Shared, done.Records)
+	fmt.Fprintf(g.out, "erased: %s, the address in %s for others too, personal fields of %s\n", count(done.Held, "held message"), count(done.Shared, "message"), count(done.Records, "audit record"))
 	return nil
 }
 

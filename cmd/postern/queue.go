@@ -75,7 +75,8 @@ func (q *queueListCmd) Run(g *globals) error {
 
 // queueIDs are the messages that a verb of the queue is for.
 type queueIDs struct {
-	IDs []string `arg:"" name:"id" help:"Ids from the list; \"all\" is every message."`
+	IDs  []string `arg:"" name:"id" help:"Ids from the list; \"all\" is every message."`
+	JSON bool     `help:"Print JSON." name:"json"`
 }
 
 type (
@@ -85,21 +86,22 @@ type (
 )
 
 // Run makes the messages due now.
-func (q *queueRetryCmd) Run(g *globals) error { return queueAct(g, "retry", q.IDs, "") }
+func (q *queueRetryCmd) Run(g *globals) error { return queueAct(g, "retry", q.IDs, "", q.JSON) }
 
 // Run keeps the messages from being tried.
-func (q *queueSuspendCmd) Run(g *globals) error { return queueAct(g, "suspend", q.IDs, "") }
+func (q *queueSuspendCmd) Run(g *globals) error { return queueAct(g, "suspend", q.IDs, "", q.JSON) }
 
 // Run lets the messages be tried again.
-func (q *queueResumeCmd) Run(g *globals) error { return queueAct(g, "resume", q.IDs, "") }
+func (q *queueResumeCmd) Run(g *globals) error { return queueAct(g, "resume", q.IDs, "", q.JSON) }
 
 type queueDropCmd struct {
 	IDs    []string `arg:"" name:"id" help:"Ids from the list."`
-	Reason string   `required:"" help:"Why; it is written to the audit log."`
+	Reason string   `required:"" help:"Why; it is written to the audit log." placeholder:"TEXT"`
+	JSON   bool     `help:"Print JSON." name:"json"`
 }
 
 // Run deletes messages from the queue.
-func (q *queueDropCmd) Run(g *globals) error { return queueAct(g, "drop", q.IDs, q.Reason) }
+func (q *queueDropCmd) Run(g *globals) error { return queueAct(g, "drop", q.IDs, q.Reason, q.JSON) }
 
 // queueRequest is what the verbs of the queue send.
 type queueRequest struct {
@@ -107,19 +109,25 @@ type queueRequest struct {
 	Reason string   `json:"reason,omitempty"`
 }
 
-func queueAct(g *globals, verb string, ids []string, reason string) error {
+// queueAnswer says for how many messages it was done.
+type queueAnswer struct {
+	Done int `json:"done"`
+}
+
+func queueAct(g *globals, verb string, ids []string, reason string, asJSON bool) error {
 	c, err := g.control()
 	if err != nil {
 		return err
 	}
-	var n struct {
-		Done int `json:"done"`
-	}
+	var n queueAnswer
 	if err := c.call("POST", "/queue/"+verb, queueRequest{ids, reason}, &n); err != nil {
 		return err
 	}
+	if asJSON {
+		return printJSON(g.out, n)
+	}
 	if !g.Quiet {
-		fmt.Fprintf(g.err, "%s: %d messages\n", verb, n.Done)
+		fmt.Fprintf(g.err, "%s: %s\n", verb, count(n.Done, "message"))
 	}
 	return nil
 }

@@ -1,12 +1,12 @@
 package main
 
 import (
-	"fmt"
 	"net/http"
 	"slices"
 
 	"postern/audit"
 	"postern/queue"
+	"postern/spool"
 )
 
 func (in *instance) queueList(r *http.Request) (any, error) {
@@ -47,21 +47,29 @@ func (in *instance) queueAct(r *http.Request) (any, error) {
 	}
 	act := acts[verb]
 	if act == nil {
-		return nil, fmt.Errorf("%w: no verb %q", errUsage, verb)
+		return nil, badRequest("no verb %q", verb)
 	}
-	ids := req.IDs
-	if slices.Contains(ids, "all") && verb != "drop" {
+	suspended := map[string]bool{}
+	ids, all := req.IDs, slices.Contains(req.IDs, "all") && verb != "drop"
+	if all {
 		ids = nil
-		for _, it := range in.queue.List(queue.Filter{}) {
+	}
+	for _, it := range in.queue.List(queue.Filter{}) {
+		suspended[it.ID] = it.Status == queue.StatusSuspended
+		if all && (verb != "retry" || !suspended[it.ID]) {
 			ids = append(ids, it.ID)
 		}
 	}
 	for _, id := range ids {
+		switch held, ok := suspended[id]; {
+		case !ok:
+			return nil, spool.ErrNotFound
+		case held && verb == "retry":
+			return nil, badRequest("%s is suspended; let it go with: postern queue resume %s", id, id)
+		}
 		if err := act(id); err != nil {
 			return nil, err
 		}
 	}
-	return struct {
-		Done int `json:"done"`
-	}{len(ids)}, nil
+	return queueAnswer{len(ids)}, nil
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"strings"
 )
 
 // version is the release; the linker sets it: -X main.version=v1.2.3.
@@ -19,7 +20,11 @@ func (v *versionCmd) Run(g *globals) error {
 	if v.JSON {
 		return printJSON(g.out, b)
 	}
-	fmt.Fprintf(g.out, "postern %s %s %s\n", b.Version, b.Revision, b.Go)
+	words := []string{"postern", b.Version}
+	if b.Revision != "" {
+		words = append(words, b.Revision)
+	}
+	fmt.Fprintln(g.out, strings.Join(append(words, b.Go), " "))
 	return nil
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"path/filepath"
 	"reflect"
 	"time"
@@ -131,9 +130,9 @@ func (in *instance) reopen(p *policy.Policy) (map[string]*listening, error) {
 		if was := listenerOf(old, l.Name); was != nil && was.Address == l.Address && in.listeners[l.Name] != nil {
 			continue
 		}
-		socket, err := net.Listen("tcp", l.Address)
+		socket, err := openSocket(l)
 		if err != nil {
-			return opened, fmt.Errorf("listener %q: %w", l.Name, err)
+			return opened, err
 		}
 		opened[l.Name] = &listening{socket: socket, role: l.Role}
 	}
