@@ -202,5 +202,7 @@ func (d *delivery) relayMail(c *Copy) *relay.Mail {
 	if pieces, ok := c.Message.Slices(); ok {
 		m.Bytes = pieces
 	}
+	// Nothing but whole header fields was put on top or taken out.
+	m.Dotless = d.b.dotless && len(c.Actions) == 0
 	return m
 }

@@ -17,6 +17,7 @@ type begun struct {
 	early   filters.Results // what the filters of the early stages have seen
 	demands mail.Demands    // of an earlier passage: this one can only tighten them
 	told    map[notice]bool // notices that were sent
+	dotless bool            // no line of the message begins with a dot
 	lingers bool            // a filter ran out of time and may still be reading the message
 }
 
@@ -123,7 +124,7 @@ func (g *Gateway) Data(ctx context.Context, tx *mail.Transaction, body *spool.Bu
 	defer b.discard(body)
 	ctx, cancel := context.WithTimeout(ctx, processLimit)
 	defer cancel()
-	tx.Message = parse(body, b.State)
+	tx.Message, b.dotless = parse(body, b.State), body.Dotless()
 	replies := g.Process(ctx, tx)
 	if tx.Protocol == "LMTP" {
 		return replies

@@ -31,7 +31,8 @@ var (
 // caller's slices.
 type contentWriter struct {
 	c       *conn
-	stuff   bool // add dots (RFC 5321 section 4.5.2)
+	stuff   bool // as DATA wants it: add dots (RFC 5321 section 4.5.2) and the end
+	dotless bool // there is no line that needs one
 	prev    [2]byte
 	total   int64 // octets of content taken
 	pending int   // octets not yet written
@@ -68,6 +69,7 @@ func (w *contentWriter) reset() {
 // content takes the whole content of m. Afterwards the last of it is still
 // pending: nothing that was sent so far can end the message.
 func (w *contentWriter) content(m *Mail) error {
+	w.dotless = m.Dotless
 	if m.Bytes != nil || m.Content == nil {
 		for _, p := range m.Bytes {
 			if err := w.take(p); err != nil {
@@ -122,6 +124,10 @@ func (w *contentWriter) take(p []byte) error {
 	if !w.stuff {
 		return w.add(p)
 	}
+	if w.dotless {
+		w.ends(p)
+		return w.add(p)
+	}
 	start := 0
 	// RFC 5321 section 4.5.2: a line that begins with a dot gets one more. The
 	// dot is sent as the end of one piece and again as the beginning of the next.
@@ -147,13 +153,17 @@ func (w *contentWriter) take(p []byte) error {
 		}
 		start = i + 1
 	}
+	w.ends(p)
+	return w.add(p[start:])
+}
+
+// ends notes the last two octets of what was taken.
+func (w *contentWriter) ends(p []byte) {
+	w.prev[0] = w.prev[1]
 	if len(p) > 1 {
 		w.prev[0] = p[len(p)-2]
-	} else {
-		w.prev[0] = w.prev[1]
 	}
 	w.prev[1] = p[len(p)-1]
-	return w.add(p[start:])
 }
 
 // lineDot returns where the first LF stands that a dot follows, -1 if there is

@@ -60,6 +60,10 @@ func TestDots(t *testing.T) {
 			m := oneMail(content)
 			m.Bytes, m.Content = nil, func() io.Reader { return iotest.OneByteReader(strings.NewReader(content)) }
 			send(m, content)
+			if m := oneMail(content); lineDot([]byte("\n"+content)) < 0 {
+				m.Dotless = true
+				send(m, content)
+			}
 		}
 		got, _, sessions := f.got()
 		if sessions != 1 || len(got) != len(want) {

@@ -54,6 +54,7 @@ type Mail struct {
 	Content  func() io.Reader // else: opens the content; may be called again
 	EightBit bool             // the content has octets above 127
 	UTF8     bool             // header or envelope need SMTPUTF8 (RFC 6531)
+	Dotless  bool             // no line of the content begins with a dot; false: nobody has looked
 	Demands  mail.Demands
 	Client   *mail.Session // for XFORWARD; nil: our own mail
 }

@@ -34,6 +34,7 @@ type content struct {
 	ends            byte  // the last octet
 	nul             bool
 	cr              bool  // normalise: a CR waits for what follows it
+	rewritten       bool  // normalise: line ends were changed
 	err             error // of the body
 }
 
@@ -78,6 +79,7 @@ func (c *content) take(p []byte, lfs, pairs int64) {
 	switch {
 	case c.size > c.limit || c.nul || c.err != nil || c.bare() && !c.normalise:
 	case c.normalise && (c.cr || lfs != pairs || crs != pairs):
+		c.rewritten = true
 		c.rewrite(p)
 	default:
 		c.store(p)

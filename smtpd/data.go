@@ -35,6 +35,9 @@ func (s *session) data(arg string) {
 		n, end := d.next(s.wire.pending(), c)
 		s.wire.consume(n)
 		if end {
+			if !d.met && !c.rewritten {
+				c.body.SetDotless()
+			}
 			break
 		}
 		if err := s.wire.fill(c.until(&s.set.Limits), false); err != nil {
@@ -49,6 +52,7 @@ func (s *session) data(arg string) {
 // section 4.5.2).
 type dots struct {
 	start bool // at the start of a line: at the beginning, or after CR LF
+	met   bool // a line began with a dot, but for the last
 }
 
 // next passes on as much of p as is certain. It returns how much of p it has
@@ -71,7 +75,7 @@ func (d *dots) next(p []byte, c *content) (used int, end bool) {
 			}
 			i++
 			from = i
-			d.start = false
+			d.start, d.met = false, true
 		}
 		j := bytes.IndexByte(p[i:], '\n')
 		if j < 0 {

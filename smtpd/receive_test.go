@@ -34,6 +34,9 @@ func receive(t testing.TB, sp *spool.Spool, stream []byte, normalise bool, cut f
 	}
 	b, _ := c.body.Bytes()
 	text = string(b)
+	if dots := strings.Contains("\n"+text, "\n."); dots && !d.met && !c.rewritten {
+		t.Fatalf("%q: nobody has met the dot that begins a line of %q", stream, text)
+	}
 	return text, c, used, end
 }
 

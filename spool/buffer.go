@@ -44,6 +44,7 @@ type Buffer struct {
 	checked int64  // bytes in the file at the last look at the free space
 	crc     uint32 // of the bytes in the file
 	err     error  // of a write: the Buffer is of no use any more
+	dotless bool
 
 	holders atomic.Int32
 	sum     sync.Once
@@ -91,6 +92,13 @@ func (b *Buffer) Write(p []byte) (int, error) {
 	b.mem = append(b.mem, p...)
 	return len(p), nil
 }
+
+// SetDotless notes that no line of the content begins with a dot. Whoever
+// receives content by DATA knows that from the dots that it has taken off.
+func (b *Buffer) SetDotless() { b.dotless = true }
+
+// Dotless reports whether it is known that no line begins with a dot.
+func (b *Buffer) Dotless() bool { return b.dotless }
 
 // grow makes room for n more bytes in memory.
 func (b *Buffer) grow(n int) {
