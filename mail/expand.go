@@ -60,6 +60,9 @@ func (m *Message) expandEncoded(p *Part) {
 		m.notes.add(LimitDepth, p, p.start, nil)
 		return
 	}
+	if !m.unfold(p, p.Length()) {
+		return
+	}
 	data, err := p.Bytes()
 	if err != nil {
 		m.notes.add(UnpackFailed, p, p.body, []byte(err.Error()))
@@ -82,6 +85,22 @@ func (m *Message) expandEncoded(p *Part) {
 	for _, c := range shadow.children {
 		p.append(c)
 	}
+}
+
+// unfoldFactor is how often the length of the message what is encoded in it may
+// come to, encoded messages in encoded messages counted again: each is a quarter
+// shorter than what it lies in. Where readers differ, the same bytes are several
+// parts, at each level more.
+const unfoldFactor = 4
+
+// unfold reports whether n more bytes of the message may be decoded and kept to
+// read the structure of what is in them.
+func (m *Message) unfold(p *Part, n int64) bool {
+	if within(&m.unfolded, n, unfoldFactor*m.src.size+1<<20) {
+		return true
+	}
+	m.notes.add(LimitDecoded, p, p.body, nil)
+	return false
 }
 
 // append makes c the last child of p.
@@ -123,6 +142,9 @@ func (m *Message) expandText(p *Part) {
 			kind = BrokenEmbedded
 		}
 		m.notes.add(kind, p, e.at, []byte(e.name))
+		if !m.unfold(p, int64(len(e.data))) {
+			return
+		}
 		c := m.newChild(p)
 		if c == nil {
 			return

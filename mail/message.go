@@ -86,6 +86,7 @@ type Message struct {
 
 	cached   atomic.Int64 // bytes of decoded content that parts keep
 	retained atomic.Int64 // bytes that unpackers keep
+	unfolded atomic.Int64 // bytes that were decoded for their structure
 
 	listing  lazy[[]*Part]
 	finding  lazy[[]Finding]
