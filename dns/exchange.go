@@ -111,6 +111,9 @@ func read(q question, wire string, msg *dns.Msg, authentic bool) *entry {
 		return &entry{err: fmt.Errorf("%w: %s: CNAME records lead nowhere", ErrTemporary, q), ttl: failureTTL}
 	}
 	if e.texts == nil && e.addrs == nil && e.mxs == nil {
+		if msg.Rcode == dns.RcodeNameError && owner == wire {
+			return &entry{err: fmt.Errorf("%w: %w: %s", ErrNotFound, ErrNoName, q), ttl: negativeTTL(msg), authentic: authentic}
+		}
 		return &entry{err: fmt.Errorf("%w: %s", ErrNotFound, q), ttl: negativeTTL(msg), authentic: authentic}
 	}
 	sortMX(e.mxs)

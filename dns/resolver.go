@@ -33,9 +33,11 @@ import (
 	"time"
 )
 
-// Errors of a look-up. Every other error of a Resolver wraps ErrTemporary.
+// Errors of a look-up. Every other error of a Resolver wraps ErrTemporary. An
+// error that wraps ErrNoName wraps ErrNotFound too.
 var (
 	ErrNotFound  = errors.New("no such DNS record")         // NXDOMAIN or NODATA: lasting
+	ErrNoName    = errors.New("no such name")               // NXDOMAIN: nor is there anything below it (RFC 8020)
 	ErrTemporary = errors.New("DNS look-up failed for now") // SERVFAIL, time-out, no server
 )
 

@@ -204,9 +204,11 @@ func (z *Zone) lookUp(ctx context.Context, name, kind string) (records []string,
 		return nil, false, fmt.Errorf("%w: %s %s: %w", ErrTemporary, kind, name, err)
 	}
 	authentic = true
-	for range maxAliases {
+	for i := range maxAliases {
 		n, exists := z.find(name)
 		switch {
+		case !exists && i == 0:
+			return nil, false, fmt.Errorf("%w: %w: %s", ErrNotFound, ErrNoName, name)
 		case !exists:
 			return nil, false, fmt.Errorf("%w: %s does not exist", ErrNotFound, name)
 		case n == nil || n.mode == "nodata":
