@@ -12,7 +12,10 @@ import (
 )
 
 // A notice is what somebody is told at most once in a transaction.
-type notice struct{ to, rule string }
+type notice struct {
+	to   mail.Path
+	rule string
+}
 
 // notify sends what rules ask for with notify: one notice per person and rule.
 // A notice that cannot be sent is an error in the log; the mail itself has had
@@ -26,12 +29,7 @@ func (g *Gateway) notify(tx *mail.Transaction, out *Outcome, fates []Fate) {
 		}
 		for _, n := range out.Decisions[i].Notify {
 			to, ok := noticeTo(tx, b.Policy, n.To)
-			if k := (notice{n.To, n.Rule}); ok && !b.told[k] {
-				if b.told == nil {
-					b.told = map[notice]bool{}
-				}
-				b.told[k] = true
-			} else {
+			if !ok || !b.tells(notice{to, n.Rule}) {
 				continue
 			}
 			if err := g.sendNotice(tx, out, fates, n, to); err != nil {
@@ -39,6 +37,18 @@ func (g *Gateway) notify(tx *mail.Transaction, out *Outcome, fates []Fate) {
 			}
 		}
 	}
+}
+
+// tells reports whether the notice was not sent before, and notes it.
+func (b *begun) tells(n notice) bool {
+	if b.told[n] {
+		return false
+	}
+	if b.told == nil {
+		b.told = map[notice]bool{}
+	}
+	b.told[n] = true
+	return true
 }
 
 // noticeTo is the address of whom a rule wants to be told. Strangers are never
