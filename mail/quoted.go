@@ -24,10 +24,7 @@ func (d *qpDecoder) decode(dst, src []byte, last bool) []byte {
 				return dst
 			}
 			if !last { // an endless line: keep back what may be cut
-				cut := len(bytes.TrimRight(src, " \t"))
-				if i := bytes.LastIndexByte(src[max(cut-3, 0):cut], '='); i >= 0 {
-					cut = max(cut-3, 0) + i
-				}
+				cut := whole(src)
 				dst = d.line(dst, src[:cut], nil)
 				d.rest = bytes.Clone(src[cut:])
 				if len(d.rest) > windowSize/2 { // nothing but blanks
@@ -45,6 +42,22 @@ func (d *qpDecoder) decode(dst, src []byte, last bool) []byte {
 		src = src[n+1:]
 	}
 	return dst
+}
+
+// whole returns how much of an endless line means the same whatever follows: it
+// ends neither with blanks, which may be the end of the line, nor within an
+// escape.
+func whole(src []byte) int {
+	cut := len(src)
+	for {
+		cut = len(bytes.TrimRight(src[:cut], " \t"))
+		from := max(cut-2, 0)
+		i := bytes.LastIndexByte(src[from:cut], '=')
+		if i < 0 || cut == 0 {
+			return cut
+		}
+		cut = from + i
+	}
 }
 
 // line decodes one line. Blanks at its end were added on the way (rule 3).
