@@ -18,6 +18,8 @@ import (
 )
 
 // QueueOptions are what the queue needs of the policy in force and of us.
+// DelayNotify stays off. RFC 3461 section 4.1: without NOTIFY the choice is
+// ours; only authors who ask for it hear of a delay, the others of the outcome.
 func (g *Gateway) QueueOptions() queue.Options {
 	p := g.State().Policy
 	o := queue.Options{
@@ -114,11 +116,14 @@ func (g *Gateway) auditKept(ctx context.Context, e *spool.Entry, it *quarantine.
 
 // queueEvent writes what became of a queued recipient to both logs.
 func (g *Gateway) queueEvent(ev queue.Event) {
-	kind := string(ev.Kind)
+	kind, status := string(ev.Kind), string(ev.Kind)
+	if ev.Kind == queue.EventDelivered {
+		status = "sent" // as when it is delivered at once
+	}
 	g.o.Meter.Message(ev.Entry.Direction, "queue-"+kind, 0)
 	g.o.MailLog.Write(audit.MailEvent{
 		At: g.o.Now(), Msg: kind, ID: ev.Entry.Transaction, Queued: ev.Entry.ID, Direction: string(ev.Entry.Direction), From: ev.Entry.From.String(),
-		To: ev.To.Path.String(), Size: ev.Entry.Size, Relay: ev.Hop, TLS: ev.TLS, Delay: ev.Delay, DSN: ev.Reply.Status(), Status: kind,
+		To: ev.To.Path.String(), Size: ev.Entry.Size, Relay: ev.Hop, TLS: ev.TLS, Delay: ev.Delay, DSN: ev.Reply.Status(), Status: status,
 		Reply: ev.Reply.String(), Rule: ev.Entry.Rule, Reason: ev.Reason,
 	})
 	if ev.Err != nil {

@@ -98,7 +98,7 @@ func (a *statusAnswer) write(out io.Writer) error {
 		fmt.Fprintf(w, "restart\t%s has changed: it waits for the next start\n", x)
 	}
 	for _, x := range a.Warnings {
-		fmt.Fprintf(w, "warning\t%s\n", x)
+		fmt.Fprintf(w, "warning\t%s\n", strings.Replace(x, ": warning: ", ": ", 1))
 	}
 	for _, l := range a.Listeners {
 		fmt.Fprintf(w, "listener\t%s %s %s, %s\n", l.Name, l.Address, l.Role, count(l.Sessions, "session"))
