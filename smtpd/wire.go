@@ -67,6 +67,7 @@ type wire struct {
 	large *[largeBuffer]byte
 	in    []byte // bufs.in or large; nil while idle
 	r, w  int    // in[r:w] has been read and not consumed
+	brim  bool   // the last read filled in: there is more
 	out   []byte // replies not yet written
 
 	idle     bool // the read under way waits for a new command
@@ -147,22 +148,22 @@ func (w *wire) release() {
 		w.pools.small.Put(w.bufs)
 		w.bufs = nil
 	}
-	w.in, w.out, w.r, w.w = nil, nil, 0, 0
+	w.in, w.out, w.r, w.w, w.brim = nil, nil, 0, 0, false
 }
 
 // room makes room for another read.
 func (w *wire) room() {
 	w.take()
 	switch {
+	case w.large == nil && (w.brim || w.r == 0 && w.w == len(w.in)):
+		w.large = w.pools.large.Get().(*[largeBuffer]byte)
+		w.r, w.w = 0, copy(w.large[:], w.in[w.r:w.w])
+		w.in = w.large[:]
 	case w.w < len(w.in):
 	case w.r > 0:
-		w.w = copy(w.in, w.in[w.r:w.w])
-		w.r = 0
-	case w.large == nil:
-		w.large = w.pools.large.Get().(*[largeBuffer]byte)
-		w.w = copy(w.large[:], w.in[:w.w])
-		w.in = w.large[:]
+		w.r, w.w = 0, copy(w.in, w.in[w.r:w.w])
 	}
+	w.brim = false
 }
 
 // fill writes what waits to be written, then reads more. With idle, it waits
@@ -185,6 +186,7 @@ func (w *wire) fill(until time.Time, idle bool) error {
 		n, err := w.read()
 		if n > 0 {
 			w.w += n
+			w.brim = w.w == len(w.in)
 			return nil
 		}
 		if errors.Is(err, os.ErrDeadlineExceeded) {
