@@ -42,6 +42,11 @@ func canonicalHeader(c canon, m *mail.Message) string {
 	return string(b)
 }
 
+// disputedFlanker are the forms that are others here.
+var disputedFlanker = map[string]string{
+	"email.24/relaxed": "its last line is white space without a line end, which the expected form keeps; RFC 6376 section 3.4.4 drops it, and SMTP sends no such line",
+}
+
 // TestFlankerCanonicalisation runs the cases of the DomainKeys test suite that
 // flanker extended: a message and its canonical forms.
 func TestFlankerCanonicalisation(t *testing.T) {
@@ -57,6 +62,10 @@ func TestFlankerCanonicalisation(t *testing.T) {
 			total++
 			m := parse(crlfLines(readFile(t, file)))
 			if got := canonicalHeader(c, m) + "\r\n" + canonicalBody(t, c, m, -1); got != want {
+				if reason := disputedFlanker["email"+number+"/"+c.String()]; reason != "" {
+					t.Logf("disputed: email%s, %s: %s", number, c, reason)
+					continue
+				}
 				t.Errorf("email%s, %s (%s): %q, want %q", number, c, strings.TrimSpace(optional(t, filepath.Join(dir, "purpose"+number))), got, want)
 				continue
 			}
