@@ -214,6 +214,15 @@ func (p *Part) Readings() [][]byte {
 		return nil
 	}
 	return p.reads.get(func() [][]byte {
+		all := []encoding{p.encoding}
+		if p.odd != nil && len(p.odd.encodings) > 0 {
+			all = p.odd.encodings
+		}
+		manyCharsets := p.odd != nil && len(p.odd.charsets) > 1 && p.isText()
+		manyCodings := len(all) > 1 || p.encoding != encIdentity && p.oddCoding()
+		if !manyCharsets && !manyCodings {
+			return nil // before the content is read: it may be large
+		}
 		main, err := p.Bytes()
 		if err != nil {
 			return nil // Bytes tells
@@ -230,17 +239,13 @@ func (p *Part) Readings() [][]byte {
 			}
 			out = append(out, b)
 		}
-		if p.odd != nil && len(p.odd.charsets) > 1 && p.isText() {
+		if manyCharsets {
 			for _, cs := range p.odd.charsets {
 				text, _ := decodeCharset(main, cs)
 				add([]byte(text))
 			}
 		}
-		all := []encoding{p.encoding}
-		if p.odd != nil && len(p.odd.encodings) > 0 {
-			all = p.odd.encodings
-		}
-		if len(all) == 1 && (p.encoding == encIdentity || !p.oddCoding()) {
+		if !manyCodings {
 			return out
 		}
 		raw := p.raw()
