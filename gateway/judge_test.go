@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"errors"
+	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -69,23 +71,34 @@ func TestBrokenFilter(t *testing.T) {
 }
 
 // TestLingeringFilter: the memory of a message that a filter may still be
-// reading is not given to other mail.
+// reading is not given to other mail. A file is removed all the same.
 func TestLingeringFilter(t *testing.T) {
-	w := newWorld(t, plan{rules: probeRules})
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if s := w.send(letter{to: []string{"carol@ours.example"}, content: probing("stuck")}); !s.data[0].Temporary() {
-			t.Errorf("told %s", s.one())
-		}
-	}()
-	<-done
-	for range 200 { // the race detector sees it if the memory is used again
-		b := w.spool.Buffer()
-		b.Write(make([]byte, 100))
-		b.Discard()
+	for _, c := range []struct {
+		probe    string
+		size     int
+		code     int
+		readable bool
+	}{
+		{"stuck", 100, 451, true}, {"slow", 100, 451, true}, {"broken", 100, 451, false}, {"nothing", 100, 250, false}, {"slow", 300_000, 451, false},
+	} {
+		t.Run(fmt.Sprint(c.probe, c.size), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, plan{rules: probeRules})
+			s := w.begin(letter{})
+			s.tx.Recipients = []mail.Recipient{{Path: testPath(t, "carol@ours.example")}}
+			body := w.spool.Buffer()
+			if _, err := io.WriteString(body, crlf(probing(c.probe)+strings.Repeat("text\n", c.size/5))); err != nil {
+				t.Fatal(err)
+			}
+			if r := w.g.Data(t.Context(), s.tx, body); r[0].Code != c.code {
+				t.Errorf("told %s", r[0])
+			}
+			if _, err := body.ReaderAt().ReadAt(make([]byte, 10), 0); (err == nil) != c.readable {
+				t.Errorf("reading it afterwards: %v", err)
+			}
+			time.Sleep(time.Duration(c.code-250) * time.Millisecond) // as long as the filter reads on
+		})
 	}
-	time.Sleep(600 * time.Millisecond)
 }
 
 // TestRewrites: a rewrite that fails puts off its copy; nobody gets the original
