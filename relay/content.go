@@ -76,7 +76,7 @@ func (w *contentWriter) content(m *Mail) error {
 				return err
 			}
 		}
-	} else if err := w.readFrom(m.Content()); err != nil {
+	} else if err := w.contentOf(m); err != nil {
 		return err
 	}
 	if w.total != m.Size {

@@ -52,6 +52,7 @@ type Mail struct {
 	Size     int64            // octets of the content, exact
 	Bytes    [][]byte         // the content in memory, or nil
 	Content  func() io.Reader // else: opens the content; may be called again
+	Pieces   Pieces           // the same piece by piece, or nil
 	EightBit bool             // the content has octets above 127
 	UTF8     bool             // header or envelope need SMTPUTF8 (RFC 6531)
 	Dotless  bool             // no line of the content begins with a dot; false: nobody has looked

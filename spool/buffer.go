@@ -206,6 +206,15 @@ func (b *Buffer) ReadAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
+// Open opens the file in which the complete content lies, for who can have the
+// system send it. There is none while it is in memory, or part of the spool.
+func (b *Buffer) Open() (*os.File, error) {
+	if _, ok := b.file.(osFile); !ok || b.err != nil {
+		return nil, os.ErrNotExist
+	}
+	return os.Open(b.name)
+}
+
 // SHA256 returns the hash of the complete content. It is computed at the first
 // call: mail that nobody asks the hash of does not pay for it. If the content
 // cannot be read the hash is zero, and so is every later one.
