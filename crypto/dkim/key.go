@@ -210,6 +210,10 @@ func (a *answer) lookUp(ctx context.Context, r dns.Resolver, name string) {
 		a.flaw = flawed(PermError, "the name of the key is too long for DNS")
 		return
 	}
+	if r == nil {
+		a.flaw = flawed(TempError, "there is no DNS resolver")
+		return
+	}
 	found, err := r.TXT(ctx, name)
 	switch {
 	case errors.Is(err, dns.ErrNotFound):
