@@ -148,7 +148,14 @@ func (in *instance) heldDelete(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return struct{}{}, in.quarantine.Delete(r.Context(), it.ID)
+	if err := in.quarantine.Delete(r.Context(), it.ID); err != nil {
+		return nil, err
+	}
+	in.mailLog.Write(audit.MailEvent{
+		Msg: audit.MsgDeleted, ID: it.Transaction, Held: it.ID, Direction: string(it.Direction), From: it.ReversePath.String(), Size: it.Size,
+		Status: "deleted", Rule: it.Rule, Queue: it.Queue, Policy: short(it.Policy), By: actor(r), Reason: req.Note,
+	})
+	return struct{}{}, nil
 }
 
 // forget erases what is kept of an address: held bodies, personal fields of

@@ -56,6 +56,7 @@ type instance struct {
 	certFiles  [2]string
 	accounts   *accountFiles
 	lines      *audit.LineWriter
+	mailLog    *audit.MailLog
 
 	mu        sync.Mutex // reload and the facts below
 	listeners map[string]*listening
@@ -181,8 +182,9 @@ func (in *instance) openRoute(ctx context.Context, p *policy.Policy) error {
 	if err := in.accounts.read(p, in.log); err != nil {
 		return err
 	}
+	in.mailLog = in.newMailLog(p)
 	in.gateway = gateway.New(gateway.Options{
-		Spool: in.spool, Relay: in.relay, Quarantine: in.quarantine, Audit: in.audit, MailLog: in.newMailLog(p),
+		Spool: in.spool, Relay: in.relay, Quarantine: in.quarantine, Audit: in.audit, MailLog: in.mailLog,
 		Log: in.log, NewID: smtpd.NewID, Meter: in.meter, Accounts: in.accounts.check, Observe: in.set.observe,
 	}, st)
 	in.queue = queue.New(in.gateway.QueueOptions())

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 
@@ -90,9 +92,55 @@ func logWriter(p *policy.Policy) (io.Writer, error) {
 	}
 	w, err := syslog.New(syslog.LOG_MAIL|syslog.LOG_INFO, "postern")
 	if err != nil {
-		return nil, fmt.Errorf("open syslog: %w", err)
+		return nil, fmt.Errorf("open syslog: %w; [log] to = \"stderr\" needs none", err)
 	}
-	return w, nil
+	return &syslogLines{w}, nil
+}
+
+// severities are the ways to say a line to syslog.
+type severities interface {
+	Debug(m string) error
+	Info(m string) error
+	Warning(m string) error
+	Err(m string) error
+}
+
+// syslogLines writes each line as a message of its own, with the severity that
+// its level says.
+type syslogLines struct{ to severities }
+
+// Write implements io.Writer.
+func (s *syslogLines) Write(p []byte) (int, error) {
+	done := 0
+	for line := range bytes.Lines(p) {
+		text := string(bytes.TrimRight(line, "\n"))
+		say := s.to.Info
+		switch levelOf(text) {
+		case "debug":
+			say = s.to.Debug
+		case "warn":
+			say = s.to.Warning
+		case "error":
+			say = s.to.Err
+		}
+		if err := say(text); err != nil {
+			return done, err
+		}
+		done += len(line)
+	}
+	return done, nil
+}
+
+// levelOf is the level of a log line, which stands after its time in both
+// formats.
+func levelOf(line string) string {
+	if _, rest, ok := strings.Cut(line, `,"level":"`); ok && strings.HasPrefix(line, "{") {
+		level, _, _ := strings.Cut(rest, `"`)
+		return level
+	}
+	_, rest, _ := strings.Cut(line, " ")
+	field, _, _ := strings.Cut(rest, " ")
+	return strings.TrimPrefix(field, "level=")
 }
 
 func logHandler(p *policy.Policy, w io.Writer) slog.Handler {
@@ -101,7 +149,7 @@ func logHandler(p *policy.Policy, w io.Writer) slog.Handler {
 		level = slog.LevelInfo
 	}
 	if p.Log.Format == "json" {
-		return slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})
+		return audit.NewJSON(w, level)
 	}
 	return audit.NewLogfmt(w, level)
 }
