@@ -288,8 +288,11 @@ func (p *Part) oddCoding() bool {
 
 // remarks looks through the encoded body without decoding it.
 func (p *Part) remarks() (b b64Decoder, quoted bool) {
-	if p.encoding != encBase64 && p.encoding != encQuoted {
+	switch {
+	case p.encoding != encBase64 && p.encoding != encQuoted:
 		return b, false
+	case p.encoding == encBase64 && p.looked != nil:
+		return *p.looked, false
 	}
 	w := newWindow(p.src, p.body, p.end, false)
 	for pos := p.body; pos < w.end; {

@@ -36,9 +36,10 @@ type Part struct {
 	mediaType string
 	charset   string // if plain
 	boundary  *string
-	odd       *oddities // nil in an ordinary part
-	member    *Member   // of an archive
-	allowed   int64     // bytes that the member may unpack to
+	odd       *oddities   // nil in an ordinary part
+	looked    *b64Decoder // what scanning has seen of its base64; nil: nothing
+	member    *Member     // of an archive
+	allowed   int64       // bytes that the member may unpack to
 
 	content content
 	reads   lazy[[][]byte]

@@ -9,18 +9,19 @@ type scanner struct {
 	notes   *notebook
 	pos     int64
 	end     int64
-	cur     *Part   // the part whose body is at pos
-	outer   int64   // where the preamble or epilogue at pos began
-	frames  []frame // open multiparts, outermost first
-	term    int64   // length of the last line's terminator
-	crlf    int64   // CRLF line ends seen
-	bareLF  int64   // offset of the first bare LF, -1 if none
-	long    int64   // offset of the first long line, -1 if none
-	lenient bool    // take for a delimiter and a line end whatever anybody might
-	stray   bool    // a lenient reader would see other delimiters
-	stopped bool    // a limit ended the scan
-	later   *agenda // readings to try afterwards
-	lines   int     // since the clock was looked at
+	cur     *Part       // the part whose body is at pos
+	outer   int64       // where the preamble or epilogue at pos began
+	frames  []frame     // open multiparts, outermost first
+	term    int64       // length of the last line's terminator
+	crlf    int64       // CRLF line ends seen
+	bareLF  int64       // offset of the first bare LF, -1 if none
+	long    int64       // offset of the first long line, -1 if none
+	lenient bool        // take for a delimiter and a line end whatever anybody might
+	stray   bool        // a lenient reader would see other delimiters
+	stopped bool        // a limit ended the scan
+	later   *agenda     // readings to try afterwards
+	lines   int         // since the clock was looked at
+	look    *b64Decoder // at the base64 that passes by in cur; nil: not all of it does
 
 	forced     int64 // where the next header ends, whatever it says; -1 if nowhere
 	forcedSkip bool  // and the line there is skipped
@@ -123,6 +124,10 @@ func (sc *scanner) close(k int, end int64) {
 	if k >= 0 {
 		stop = sc.frames[k].part
 	}
+	if sc.look != nil && !sc.stopped {
+		sc.cur.looked = sc.look
+	}
+	sc.look = nil
 	for q := sc.cur; q != nil && q != stop && q.src == sc.win.s; q = q.parent {
 		q.end = max(end, q.body)
 	}
@@ -151,6 +156,7 @@ func (sc *scanner) enter(p *Part) {
 		p.end = sc.end
 		switch {
 		case !p.container:
+			sc.beginLook(p)
 			return
 		case int(p.depth) >= sc.m.limits.Depth:
 			sc.note(LimitDepth, p, p.start, nil)
@@ -164,6 +170,14 @@ func (sc *scanner) enter(p *Part) {
 			return
 		}
 		p = sc.child(p, sc.pos) // message/rfc822
+	}
+}
+
+// beginLook looks at base64 as it passes by, so that a file need not be read
+// again for it.
+func (sc *scanner) beginLook(p *Part) {
+	if p.encoding == encBase64 && !sc.win.s.inMemory() && sc.later != nil && !sc.later.rereading && !sc.lenient {
+		sc.look = &b64Decoder{}
 	}
 }
 

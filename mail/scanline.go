@@ -84,6 +84,9 @@ func (sc *scanner) body() (delim, bool) {
 			return delim{}, false
 		}
 		i, found := sc.fast(data)
+		if sc.look != nil {
+			sc.look.look(data[:i])
+		}
 		at := sc.pos + int64(i)
 		if !found && i == 0 { // a line longer than the window, or the last one
 			d, ok := sc.oneLine()
@@ -192,6 +195,12 @@ func (sc *scanner) oneLine() (delim, bool) {
 		d.at, d.next = sc.pos, next
 		sc.term = term
 		return d, true
+	}
+	if sc.look != nil {
+		sc.look.look(head)
+		if next-sc.pos > int64(len(head))+2 { // only the head of a long line is here
+			sc.look = nil
+		}
 	}
 	if sc.cur != nil && !sc.cur.container && len(head) > 0 && (head[0] == 'b' || head[0] == '=') && beginsFile(head) {
 		sc.cur.embedded = true
