@@ -99,6 +99,7 @@ func (s *addressScan) atomEnd() int {
 // word adds a word; one that follows without a blank belongs to the word before
 // it: "a b"@c.
 func (s *addressScan) word(w string, quoted bool) {
+	s.bad = s.bad || s.angled // text after an address in angle brackets
 	s.quoted = s.quoted || quoted
 	if n := len(s.words); s.glue && n > 0 {
 		s.words[n-1] += w

@@ -36,6 +36,8 @@ func TestParseAddresses(t *testing.T) {
 		{"Bob", nil, false},
 		{"Bob <>", nil, false},
 		{"Bob <b@b.example", []string{"Bob <b@b.example>"}, false},
+		{"<a@b.example>c@d.example", []string{"c@d.example <a@b.example>"}, false},
+		{"A <a@b.example> (c) , <c@d.example>", []string{"A <a@b.example>", "c@d.example"}, true},
 		{"<a@b.example> <c@d.example>", []string{"a@b.example", "c@d.example"}, false},
 		{"a@b.example <c@d.example>", []string{"a@b.example <c@d.example>"}, true},
 		{"Bob b@b.example", []string{"Bob <b@b.example>"}, false},
