@@ -151,6 +151,16 @@ type Rewriter interface {
 	Rewrite(ctx context.Context, in RewriteInput) (*mail.Message, error)
 }
 
+// A Finisher is a Checker that adds fields to what leaves: signatures and seals,
+// which hold only as long as nothing else is changed. Finish is called once for
+// each copy that is relayed, after every rewrite, in the chain's order; m is the
+// copy with the fields of earlier finishers on top. The fields that it returns,
+// folded and each with its CRLF, go on top, the first uppermost. No fields and no
+// error: there is nothing to add. Any error holds or defers the copy.
+type Finisher interface {
+	Finish(ctx context.Context, tx *mail.Transaction, results Results, m *mail.Message) ([]string, error)
+}
+
 // RewriteInput is what a rewrite works on.
 type RewriteInput struct {
 	Tx      *mail.Transaction // as received

@@ -1,0 +1,104 @@
+package filters
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// A Secret is a setting that does not stand in the policy file:
+// { file = "/path" }, { credential = "name" } of systemd, or { env = "NAME" }. It
+// says where the value is; Read gets it. A value in plain text is refused.
+type Secret struct {
+	File       string
+	Credential string
+	Env        string
+}
+
+// errSecret says how a secret is written.
+var errSecret = errors.New(`write { file = "/path" }, { credential = "name" } or { env = "NAME" }: the value itself does not belong into the policy`)
+
+// maxSecret is how long a secret can be.
+const maxSecret = 64 << 10
+
+// UnmarshalTOML reads one of the three forms.
+func (s *Secret) UnmarshalTOML(v any) error {
+	table, ok := v.(map[string]any)
+	if !ok || len(table) != 1 {
+		return errSecret
+	}
+	*s = Secret{}
+	for key, value := range table {
+		text, ok := value.(string)
+		if !ok || text == "" {
+			return errSecret
+		}
+		switch key {
+		case "file":
+			s.File = text
+		case "credential":
+			s.Credential = text
+		case "env":
+			s.Env = text
+		default:
+			return errSecret
+		}
+	}
+	return nil
+}
+
+// IsZero reports whether the setting is not there.
+func (s Secret) IsZero() bool { return s == Secret{} }
+
+// String hides even where the value is.
+func (s Secret) String() string {
+	if s.IsZero() {
+		return ""
+	}
+	return "<secret>"
+}
+
+// MarshalText writes what String does.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// LogValue writes what String does.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+// Read returns the value, without a line end at its end. It is for Open, not for
+// Validate: the file need not be there where a policy is checked.
+func (s Secret) Read() ([]byte, error) {
+	name := s.File
+	switch {
+	case s.Env != "":
+		value := os.Getenv(s.Env)
+		if value == "" {
+			return nil, fmt.Errorf("read secret: the environment has no %s", s.Env)
+		}
+		return []byte(value), nil
+	case s.Credential != "":
+		dir := os.Getenv("CREDENTIALS_DIRECTORY")
+		if dir == "" || s.Credential != filepath.Base(s.Credential) {
+			return nil, fmt.Errorf("read secret: systemd passes no credential %q", s.Credential)
+		}
+		name = filepath.Join(dir, s.Credential)
+	}
+	info, err := os.Stat(name)
+	if err == nil && info.Size() > maxSecret {
+		err = fmt.Errorf("%s has more than %d bytes", name, maxSecret)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read secret: %w", err)
+	}
+	value, err := os.ReadFile(name)
+	if err != nil {
+		return nil, fmt.Errorf("read secret: %w", err)
+	}
+	text := strings.TrimRight(string(value), "\r\n")
+	if text == "" {
+		return nil, fmt.Errorf("read secret: %s is empty", name)
+	}
+	return []byte(text), nil
+}
