@@ -13,9 +13,7 @@ import (
 // { file = "/path" }, { credential = "name" } of systemd, or { env = "NAME" }. It
 // says where the value is; Read gets it. A value in plain text is refused.
 type Secret struct {
-	File       string
-	Credential string
-	Env        string
+	file, credential, env string
 }
 
 // errSecret says how a secret is written.
@@ -38,11 +36,11 @@ func (s *Secret) UnmarshalTOML(v any) error {
 		}
 		switch key {
 		case "file":
-			s.File = text
+			s.file = text
 		case "credential":
-			s.Credential = text
+			s.credential = text
 		case "env":
-			s.Env = text
+			s.env = text
 		default:
 			return errSecret
 		}
@@ -70,20 +68,20 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 // Read returns the value, without a line end at its end. It is for Open, not for
 // Validate: the file need not be there where a policy is checked.
 func (s Secret) Read() ([]byte, error) {
-	name := s.File
+	name := s.file
 	switch {
-	case s.Env != "":
-		value := os.Getenv(s.Env)
+	case s.env != "":
+		value := os.Getenv(s.env)
 		if value == "" {
-			return nil, fmt.Errorf("read secret: the environment has no %s", s.Env)
+			return nil, fmt.Errorf("read secret: the environment has no %s", s.env)
 		}
 		return []byte(value), nil
-	case s.Credential != "":
+	case s.credential != "":
 		dir := os.Getenv("CREDENTIALS_DIRECTORY")
-		if dir == "" || s.Credential != filepath.Base(s.Credential) {
-			return nil, fmt.Errorf("read secret: systemd passes no credential %q", s.Credential)
+		if dir == "" || s.credential != filepath.Base(s.credential) {
+			return nil, fmt.Errorf("read secret: systemd passes no credential %q", s.credential)
 		}
-		name = filepath.Join(dir, s.Credential)
+		name = filepath.Join(dir, s.credential)
 	}
 	info, err := os.Stat(name)
 	if err == nil && info.Size() > maxSecret {

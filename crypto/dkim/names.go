@@ -114,3 +114,10 @@ func unhex(c byte) int {
 	}
 	return -1
 }
+
+// ValidName reports whether name is a domain of at least so many labels as
+// Signer wants it: in lower case and ASCII.
+func ValidName(name string, labels int) bool {
+	d, ok := parseDomain([]byte(name), labels)
+	return ok && d == name
+}

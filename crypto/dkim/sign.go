@@ -120,10 +120,10 @@ func (s Signer) Check() error {
 
 // check returns the algorithm of the key.
 func (s Signer) check() (string, error) {
-	if d, ok := parseDomain([]byte(s.Domain), 2); !ok || d != s.Domain {
+	if !ValidName(s.Domain, 2) {
 		return "", fmt.Errorf("%w: %q is not a domain in lower case", ErrKey, s.Domain)
 	}
-	if d, ok := parseDomain([]byte(s.Selector), 1); !ok || d != s.Selector {
+	if !ValidName(s.Selector, 1) {
 		return "", fmt.Errorf("%w: %q is not a selector in lower case", ErrKey, s.Selector)
 	}
 	for _, name := range s.Headers {
