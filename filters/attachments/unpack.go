@@ -89,7 +89,7 @@ func (c *Checker) unpackZip(p *mail.Part, head []byte) ([]mail.Member, error) {
 		return nil, fmt.Errorf("%w: members of the archive share their data", mail.ErrLimit)
 	}
 	if len(z.members) > 0 { // they are read from it later
-		if err := p.Retain(len(b)); err != nil {
+		if err := p.Retain(cap(b)); err != nil {
 			return nil, err
 		}
 	}
@@ -132,7 +132,7 @@ func (c *Checker) unpackGzip(p *mail.Part) ([]mail.Member, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open gzip file: %w", err)
 	}
-	if err := p.Retain(len(b)); err != nil {
+	if err := p.Retain(cap(b)); err != nil {
 		return nil, err
 	}
 	return []mail.Member{{
