@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -63,6 +64,32 @@ func (in *instance) ready() error {
 		return errors.New("the spool's disk is full")
 	}
 	return nil
+}
+
+// readyEvery is how often the log is told whether mail is taken.
+const readyEvery = 2 * time.Second
+
+// watchReady says in the log when the gateway stops taking mail, and when it
+// takes mail again.
+func (in *instance) watchReady(ctx context.Context, every time.Duration) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	taking := true
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		err := in.ready()
+		switch {
+		case err != nil && taking:
+			in.log.Error("mail is refused with 452 until there is room", "directory", in.dir, "error", err)
+		case err == nil && !taking:
+			in.log.Info("there is room: mail is taken again", "directory", in.dir)
+		}
+		taking = err == nil
+	}
 }
 
 func (in *instance) controlHandler() http.Handler {

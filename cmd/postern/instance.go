@@ -218,6 +218,7 @@ func (in *instance) newState(p *policy.Policy) (*gateway.State, error) {
 func (in *instance) run(ctx context.Context) {
 	in.done.Go(func() { in.queue.Run(ctx) })
 	in.done.Go(func() { in.quarantine.Run(ctx) })
+	in.done.Go(func() { in.watchReady(ctx, readyEvery) })
 	for name, l := range in.listeners {
 		in.serveListener(name, l)
 	}

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 
 	"github.com/alecthomas/kong"
@@ -124,6 +125,9 @@ func exitCode(err error, errOut io.Writer) int {
 		return e.code
 	}
 	fmt.Fprintln(errOut, "postern:", err)
+	if errors.Is(err, fs.ErrPermission) {
+		return exitNotAllowed
+	}
 	return exitFailed
 }
 

@@ -117,7 +117,11 @@ func (a *statusAnswer) write(out io.Writer) error {
 	for _, q := range sortedKeys(a.Held) {
 		fmt.Fprintf(w, "held\t%s: %d\n", q, a.Held[q])
 	}
-	fmt.Fprintf(w, "disk\t%s free for the spool\n", bytesText(int64(a.Spool)))
+	if a.Spool > 0 {
+		fmt.Fprintf(w, "disk\t%s free for the spool\n", bytesText(int64(a.Spool)))
+	} else {
+		fmt.Fprintf(w, "FULL\tno disk space for the spool: mail is refused with 452\n")
+	}
 	return w.Flush()
 }
 

@@ -112,6 +112,28 @@ func TestReady(t *testing.T) {
 	}
 }
 
+// TestStatusText: what is wrong stands in capitals.
+func TestStatusText(t *testing.T) {
+	a := statusAnswer{
+		PID: 1, File: "policy.toml", Policy: strings.Repeat("ab", 32), Stale: "policy.toml:1:1: no", Waiting: []string{"[log]"}, Aside: 2,
+		Warnings: []string{"policy.toml:1:1: warning: careful"}, Queued: 3, Oldest: 90, Held: map[string]int{"spam": 4},
+		Down: []downStatus{{Upstream: "mail", Address: "10.0.5.10:25", Error: "refused"}},
+	}
+	var b strings.Builder
+	if err := a.write(&b); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"policy   policy.toml abababababab,", "STALE    the last reload was refused: policy.toml:1:1: no\n", "restart  [log] has changed",
+		"warning  policy.toml:1:1: careful\n", "queue    3 messages, the oldest 1m30s\n", "DOWN     mail 10.0.5.10:25 since ", "ASIDE    2 damaged",
+		"held     spam: 4\n", "FULL     no disk space",
+	} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("status does not say %q:\n%s", want, &b)
+		}
+	}
+}
+
 // TestSweptCutsAudit: records older than [audit] keep go with a sweep, unless
 // the clock cannot be trusted, and what is left verifies.
 func TestSweptCutsAudit(t *testing.T) {
