@@ -1,8 +1,11 @@
 package gateway
 
 import (
+	"io"
 	"strings"
 	"testing"
+
+	"postern/mail"
 )
 
 // relayedContent sends a message and returns what the next hop gets of it,
@@ -143,5 +146,36 @@ func TestOriginalBytes(t *testing.T) {
 		if got != expected {
 			t.Errorf("%.20q: %d bytes become %d", body, len(expected), len(got))
 		}
+	}
+}
+
+// TestNoSmuggling: no message, however it begins, makes an end of data out of a
+// line that had none. What the next hop reads as commands is ours.
+func TestNoSmuggling(t *testing.T) {
+	w := newWorld(t, plan{})
+	evil := "MAIL FROM:<evil@x.example>\r\nRCPT TO:<victim@x.example>\r\nDATA\r\nSubject: smuggled\r\n\r\nx\r\n"
+	for _, start := range []string{
+		" .\r\n", "From x\r\n .\r\n f: x\r\n", "From x\r\n\t.\r\n f: x\r\n", " .f: x\r\n", "X-Postern-A: x\r\n .\r\n", "X-Postern-A: x\r\n\r\n", "  \r\n .\r\n f: x\r\n",
+		">From x\r\n .\r\n .\r\n f: x\r\n", "f\r\n .\r\n f: x\r\n", "X-Postern-A: x\r\nf\r\n .\r\n f: x\r\n", "", ".\r\n", "..\r\n", "\r\n",
+	} {
+		for _, rest := range []string{"", "From: a@b.example\r\n\r\n", "\r\n"} {
+			content := start + rest + evil
+			before := len(w.hop.got())
+			s := w.begin(letter{})
+			s.tx.Recipients = []mail.Recipient{{Path: testPath(t, "bob@ours.example")}}
+			body := w.spool.Buffer()
+			io.WriteString(body, content)
+			if !strings.HasPrefix(content, ".") && !strings.Contains(content, "\n.") {
+				body.SetDotless() // as smtpd does
+			}
+			w.g.Data(t.Context(), s.tx, body)
+			got := w.hop.got()
+			if len(got) != before+1 || !strings.HasSuffix(got[len(got)-1].content, evil) {
+				t.Errorf("%q: the next hop has %q", content, got[before:])
+			}
+		}
+	}
+	if bad := w.hop.commands("MAIL FROM:<evil"); len(bad) > 0 {
+		t.Errorf("smuggled %d times", len(bad))
 	}
 }

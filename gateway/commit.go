@@ -202,7 +202,23 @@ func (d *delivery) relayMail(c *Copy) *relay.Mail {
 	if pieces, ok := c.Message.Slices(); ok {
 		m.Bytes = pieces
 	}
-	// Nothing but whole header fields was put on top or taken out.
-	m.Dotless = d.b.dotless && len(c.Actions) == 0
+	m.Dotless = d.dotless(c)
 	return m
+}
+
+// dotless reports whether no line of the copy begins with a dot: the message had
+// none, nothing but whole header fields was put on top or taken out, and none
+// begins where what is on top ends. There, white space before the first field
+// goes: what stood behind it begins a line now.
+func (d *delivery) dotless(c *Copy) bool {
+	if !d.b.dotless || len(c.Actions) > 0 {
+		return false
+	}
+	top := 0
+	for _, f := range c.Fields {
+		top += len(f)
+	}
+	var next [1]byte
+	n, _ := c.Message.ReaderAt().ReadAt(next[:], int64(top)) // what cannot be read is no promise
+	return n == 1 && next[0] != '.'
 }
