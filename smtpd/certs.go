@@ -67,8 +67,12 @@ type Certificates struct {
 	log              *slog.Logger
 	watch
 
-	pair atomic.Pointer[tls.Certificate]
+	pair     atomic.Pointer[tls.Certificate]
+	onReload atomic.Pointer[func()]
 }
+
+// OnReload has f called whenever changed files have been loaded.
+func (c *Certificates) OnReload(f func()) { c.onReload.Store(&f) }
 
 // LoadCertificates loads a PEM certificate chain and its key. log may be nil.
 func LoadCertificates(certificate, key string, log *slog.Logger) (*Certificates, error) {
@@ -94,6 +98,8 @@ func (c *Certificates) Certificate() *tls.Certificate {
 	if c.changed(time.Now()) {
 		if err := c.load(); err != nil {
 			c.log.Error("certificate not loaded", "err", err)
+		} else if f := c.onReload.Load(); f != nil {
+			(*f)()
 		}
 	}
 	return c.pair.Load()

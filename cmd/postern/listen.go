@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"postern/audit"
 	"postern/policy"
 	"postern/smtpd"
 )
@@ -110,9 +111,22 @@ func (in *instance) tlsConfig(p *policy.Policy, l *policy.Listener) (*tls.Config
 		if err != nil {
 			return nil, err
 		}
+		if in.certs != nil {
+			in.noteCertificate(files[0])
+		}
+		certs.OnReload(func() { in.noteCertificate(files[0]) })
 		in.certs, in.certFiles = certs, files
 	}
 	return in.certs.Config(p.TLS.Minimum, p.TLS.ClientCA)
+}
+
+// noteCertificate writes down that another certificate is in use. It is called
+// in the middle of handshakes: the record is made durable later.
+func (in *instance) noteCertificate(file string) {
+	in.log.Info("another certificate is in use", "file", file)
+	if err := in.audit.AppendLater(audit.Record{Event: audit.KeyChange, Detail: "another certificate is in use: " + file}); err != nil {
+		in.log.Error("write audit record", "event", string(audit.KeyChange), "error", err)
+	}
 }
 
 // accountFiles are the accounts of each listener that offers AUTH.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -22,6 +23,7 @@ import (
 	"postern/filters/standard"
 	"postern/policy"
 	"postern/quarantine"
+	"postern/smtpd"
 )
 
 const servedPolicy = `version = 1
@@ -158,6 +160,33 @@ func TestSweptCutsAudit(t *testing.T) {
 	records, err := in.audit.List(t.Context(), audit.Query{Events: []audit.Event{audit.Expire}})
 	if err != nil || len(records) != 2 || records[0].Detail != "2 held messages removed by age" {
 		t.Errorf("records of what expired: %v, %v", records, err)
+	}
+}
+
+// TestCertificateReplaced: a certificate whose files change is used at once and
+// stands in the audit log.
+func TestCertificateReplaced(t *testing.T) {
+	dir := t.TempDir()
+	pem, key, err := smtpd.SelfSigned(dir, "one.example", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := serveTest(t, servedPolicy+fmt.Sprintf("[tls]\ncertificate = %q\nkey = %q\n", pem, key))
+	was := in.certificateEnds()
+	if err := errors.Join(os.Remove(pem), os.Remove(key)); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := smtpd.SelfSigned(dir, "two.example", time.Now().Add(48*time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(20 * time.Second); in.certificateEnds() == was; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the new certificate is not used")
+		}
+	}
+	records, err := in.audit.List(t.Context(), audit.Query{Events: []audit.Event{audit.KeyChange}})
+	if err != nil || len(records) == 0 || records[len(records)-1].Detail != "another certificate is in use: "+pem {
+		t.Errorf("records of keys: %v, %v", records, err)
 	}
 }
 
