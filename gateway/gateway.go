@@ -57,6 +57,7 @@ type Meter interface {
 type Gateway struct {
 	o         Options
 	state     atomic.Pointer[State]
+	terms     terms
 	queue     *queue.Queue
 	unaudited atomic.Bool // the audit log has refused a record
 }

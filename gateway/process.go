@@ -10,10 +10,6 @@ import (
 	"postern/policy"
 )
 
-// processLimit bounds filters and next hop together: the client waits ten
-// minutes for the reply to the end of data (RFC 5321 section 4.5.3.2.6).
-const processLimit = 5 * time.Minute
-
 // An Outcome is everything that was seen and decided about a transaction. It
 // feeds the mail log, the audit log, explain and the tests.
 type Outcome struct {

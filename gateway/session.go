@@ -122,8 +122,7 @@ func (g *Gateway) Data(ctx context.Context, tx *mail.Transaction, body *spool.Bu
 	b := begunOf(tx)
 	defer b.release()
 	defer b.discard(body)
-	ctx, cancel := context.WithTimeout(ctx, processLimit)
-	defer cancel()
+	ctx = g.terms.of(ctx)
 	tx.Message, b.dotless = parse(body, b.State), body.Dotless()
 	replies := g.Process(ctx, tx)
 	if tx.Protocol == "LMTP" {
