@@ -106,7 +106,8 @@ type explainedCopy struct {
 	Disposition string   `json:"disposition"`
 	Upstream    string   `json:"upstream,omitempty"`
 	Actions     []string `json:"actions,omitempty"`
-	Gains       []string `json:"gains,omitempty"` // header fields
+	Gains       []string `json:"gains,omitempty"` // header fields that the original does not have
+	Loses       []string `json:"loses,omitempty"` // header fields that only the original has
 	Size        int64    `json:"size"`
 	Error       string   `json:"error,omitempty"`
 }
@@ -148,7 +149,7 @@ func explain(gw *gateway.Gateway, label string, tx *mail.Transaction) (*explaine
 		x.Parts = append(x.Parts, e)
 	}
 	x.decisions(out)
-	x.copies(out)
+	x.copies(out, tx.Message)
 	return x, nil
 }
 
@@ -202,7 +203,24 @@ func (x *explained) decisions(out *gateway.Outcome) {
 	}
 }
 
-func (x *explained) copies(out *gateway.Outcome) {
+// without returns the header fields of m that other does not have, byte for
+// byte.
+func without(m, other *mail.Message) []string {
+	has := map[string]int{}
+	for _, f := range other.Header().Fields() {
+		has[string(f.Raw())]++
+	}
+	var fields []string
+	for _, f := range m.Header().Fields() {
+		raw := string(f.Raw())
+		if has[raw]--; has[raw] < 0 {
+			fields = append(fields, strings.TrimRight(raw, "\r\n"))
+		}
+	}
+	return fields
+}
+
+func (x *explained) copies(out *gateway.Outcome, original *mail.Message) {
 	for _, c := range out.Copies {
 		e := explainedCopy{Disposition: c.Disposition.String(), Upstream: c.Upstream, Size: c.Message.Size()}
 		for _, p := range c.Recipients {
@@ -211,9 +229,7 @@ func (x *explained) copies(out *gateway.Outcome) {
 		for _, a := range c.Actions {
 			e.Actions = append(e.Actions, a.Name)
 		}
-		for _, f := range c.Fields {
-			e.Gains = append(e.Gains, strings.TrimRight(f, "\r\n"))
-		}
+		e.Gains, e.Loses = without(c.Message, original), without(original, c.Message)
 		if c.Err != nil {
 			e.Error = c.Err.Error()
 		}

@@ -159,8 +159,8 @@ func (x *explained) oddities() block {
 	return b
 }
 
-// outgoing says what leaves: to whom, by which next hop, with which fields on
-// top.
+// outgoing says what leaves: to whom, by which next hop, with which header
+// fields more and less.
 func (x *explained) outgoing() block {
 	b := block{word: "copies"}
 	for _, c := range x.Copies {
@@ -171,13 +171,11 @@ func (x *explained) outgoing() block {
 		if len(c.Actions) > 0 {
 			text += " after " + strings.Join(c.Actions, ", ")
 		}
-		var names []string
-		for _, f := range c.Gains {
-			name, _, _ := strings.Cut(f, ":")
-			names = append(names, name)
+		if len(c.Gains) > 0 {
+			text += "; gains " + fieldNames(c.Gains)
 		}
-		if len(names) > 0 {
-			text += "; gains " + strings.Join(names, ", ")
+		if len(c.Loses) > 0 {
+			text += "; loses " + fieldNames(c.Loses)
 		}
 		if c.Error != "" {
 			text = "FAILS: " + printable(c.Error)
@@ -185,6 +183,15 @@ func (x *explained) outgoing() block {
 		b.rows = append(b.rows, []string{"<" + printable(strings.Join(c.To, "> <")) + ">", text})
 	}
 	return b
+}
+
+func fieldNames(fields []string) string {
+	names := make([]string, len(fields))
+	for i, f := range fields {
+		name, _, _ := strings.Cut(f, ":")
+		names[i] = printable(name)
+	}
+	return strings.Join(names, ", ")
 }
 
 // rules are the traces; recipients for whom the rules came out alike share one.
@@ -224,6 +231,10 @@ func (r *explainedRule) answer() string {
 	return text
 }
 
+// nothingFound is what the policy says of a message in which no filter found
+// what a key asks for.
+const nothingFound = "nothing of the kind"
+
 // reason is the first key that failed, with both values.
 func (r *explainedRule) reason() string {
 	got := printable(r.Got)
@@ -239,7 +250,11 @@ func (r *explainedRule) reason() string {
 	case excepted:
 		return fmt.Sprintf("excepted: %s = %s: %s", key, printable(r.Want), got)
 	}
-	return fmt.Sprintf("%s is %s, not %s", r.Key, got, printable(r.Want))
+	want := cut(printable(r.Want), 60)
+	if got == nothingFound {
+		return fmt.Sprintf("nothing is found for %s = %s", r.Key, want)
+	}
+	return fmt.Sprintf("%s is %s, not %s", r.Key, got, want)
 }
 
 func (x *explained) time() block {
