@@ -134,6 +134,10 @@ type trial struct {
 // read takes a signature up.
 func (v *verifier) read(k kind, place int) *trial {
 	s, flaw := readSignature(k, place, v.c.index.fields[place].Raw())
+	if v.m != nil && v.m.Header().Cut() {
+		// What stands beyond the limit cannot be seen, so nothing can be said.
+		flaw = flawed(Neutral, "the header of the message is too long")
+	}
 	t := &trial{sig: s, flaw: flaw}
 	// RFC 6376 section 3.5: a signature past x= is not valid any more.
 	if flaw == nil && !s.expires.IsZero() && v.o.Now.After(s.expires) {

@@ -368,3 +368,13 @@ func TestConcurrent(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+func TestLongHeader(t *testing.T) {
+	zone := newTable()
+	zone.add("sel._domainkey.example.org", record(t, "rsa"))
+	text := craft(t, "rsa", goodTags, plainMessage) + strings.Repeat("X-Filler: 1\r\n", 11_000) + plainMessage
+	rs, err := Verify(t.Context(), parse(text), Options{Resolver: zone, Now: suiteTime})
+	if err != nil || len(rs) != 1 || rs[0].Value != Neutral {
+		t.Errorf("%+v, %v", rs, err)
+	}
+}
