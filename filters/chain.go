@@ -44,8 +44,9 @@ type LinkSettings struct {
 // Open come first; after that a Chain does not change and is safe for
 // concurrent use.
 type Chain struct {
-	links []*link
-	scans []*link // those that are not NoScan
+	links     []*link
+	scans     []*link  // those that are not NoScan
+	finishers []string // names, in order
 }
 
 // A link is a filter in a chain.
@@ -96,6 +97,9 @@ func (c *Chain) Link(f *Filter, checker Checker, s LinkSettings) error {
 		l.needs = append(l.needs, i)
 	}
 	c.links = append(c.links, l)
+	if _, ok := checker.(Finisher); ok {
+		c.finishers = append(c.finishers, f.Name)
+	}
 	if !f.NoScan {
 		c.scans = append(c.scans, l)
 	}
@@ -212,6 +216,31 @@ func (c *Chain) Rewrite(ctx context.Context, filter string, in RewriteInput) (m 
 		return nil, fmt.Errorf("rewrite %s: no message came back", in.Action)
 	}
 	return m, nil
+}
+
+// Finishers returns the names of the filters that finish what leaves, in chain
+// order.
+func (c *Chain) Finishers() []string { return c.finishers }
+
+// Finish lets the named filter add fields to a copy, within its time limit. An
+// error or a panic is an error: the caller holds or defers that copy.
+func (c *Chain) Finish(ctx context.Context, filter string, tx *mail.Transaction, rs Results, m *mail.Message) (fields []string, err error) {
+	checker, _ := c.Checker(filter)
+	f, ok := checker.(Finisher)
+	if !ok {
+		return nil, fmt.Errorf("filter %s finishes nothing", filter)
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.links[c.Order(filter)].timeout)
+	defer cancel()
+	defer func() {
+		if p := recover(); p != nil {
+			fields, err = nil, fmt.Errorf("finish %s: %w", filter, newPanic(p))
+		}
+	}()
+	if fields, err = f.Finish(ctx, tx, rs, m); err != nil {
+		return nil, fmt.Errorf("finish %s: %w", filter, err)
+	}
+	return fields, nil
 }
 
 // scanned returns the slot of the named filter, -1 if it has none.

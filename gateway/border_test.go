@@ -58,7 +58,7 @@ func TestBorder(t *testing.T) {
 		{"unfinished comment", "Authentication-Results: (" + mine + "; spf=pass\n", false},
 		{"empty", "Authentication-Results:\n", false},
 		{"somebody else's results", "Authentication-Results: mx.sender.example; dkim=pass header.d=" + mine + "\n", true},
-		{"somebody else's in a comment", "Authentication-Results: (" + mine + ") mx.sender.example; dkim=pass\n", true},
+		{"somebody else's with our name in a comment", "Authentication-Results: (" + mine + ") mx.sender.example; dkim=pass\n", false},
 		{"a longer name", "Authentication-Results: not-" + mine + "; dkim=pass\n", true},
 		{"ARC", "ARC-Authentication-Results: i=1; " + mine + "; dkim=pass\n", true},
 		{"odd bytes", "X-Odd:\t caf\xe9  \n", true},

@@ -59,10 +59,11 @@ func (g *Gateway) rewrite(ctx context.Context, tx *mail.Transaction, rs filters.
 		m, err = g.perform(ctx, tx, m, rs, pc)
 	}
 	if err == nil {
-		c.Fields = b.traceFields(tx, pc)
-		e := m.Edit()
-		e.Prepend(c.Fields...)
-		m, err = e.Message()
+		c.Fields = b.traceFields(tx, rs, pc)
+		m, err = onTop(m, c.Fields)
+	}
+	if err == nil {
+		m, err = b.finish(ctx, tx, rs, &c, m)
 	}
 	if err != nil {
 		c.Disposition, c.Reply, c.Err = policy.Defer, mail.ReplyTryAgain, err
@@ -71,6 +72,33 @@ func (g *Gateway) rewrite(ctx context.Context, tx *mail.Transaction, rs filters.
 	}
 	c.Message = m
 	return c
+}
+
+// onTop returns m with header fields above all others.
+func onTop(m *mail.Message, fields []string) (*mail.Message, error) {
+	e := m.Edit()
+	e.Prepend(fields...)
+	return e.Message()
+}
+
+// finish lets signatures and seals be put on top, last of all: they hold only as
+// long as nothing else is changed.
+func (b *begun) finish(ctx context.Context, tx *mail.Transaction, rs filters.Results, c *Copy, m *mail.Message) (*mail.Message, error) {
+	chain := b.Policy.Chain()
+	for _, f := range chain.Finishers() {
+		fields, err := chain.Finish(ctx, f, tx, rs, m)
+		if err != nil {
+			return nil, err
+		}
+		if len(fields) == 0 {
+			continue
+		}
+		if m, err = onTop(m, fields); err != nil {
+			return nil, err
+		}
+		c.Fields = append(fields[:len(fields):len(fields)], c.Fields...)
+	}
+	return m, nil
 }
 
 // clean takes out of a message on the way in what only we may write.

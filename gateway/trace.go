@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"strings"
 
+	"postern/filters"
 	"postern/mail"
+	"postern/mail/authres"
 	"postern/policy"
 )
 
@@ -18,61 +20,25 @@ func (b *begun) forged(f mail.Field) bool {
 	if f.HasPrefix(ownPrefix) {
 		return true
 	}
-	if !f.Is("Authentication-Results") {
-		return false
-	}
-	id := authservID(f.Value())
-	return id == "" || mail.NormalDomain(id) == mail.NormalDomain(b.Policy.Site.Hostname)
+	return authres.Forged(f, b.Policy.Site.Hostname)
 }
 
-// authservID is the authserv-id at the beginning of an Authentication-Results
-// field (RFC 8601 section 2.2): a token or a quoted string, comments before it.
-// It is empty if nothing like it is there.
-func authservID(value string) string {
-	value = afterComments(value)
-	if rest, ok := strings.CutPrefix(value, `"`); ok {
-		return unquoted(rest)
+// traceFields are the header fields that a relayed copy gains, from the top. The
+// authentication results stand above the Received field: they are of this hop
+// (RFC 8601 section 4.1).
+func (b *begun) traceFields(tx *mail.Transaction, rs filters.Results, c policy.Copy) []string {
+	fields := []string{b.received(tx, c.Recipients), "X-Postern-Id: " + tx.ID + "\r\n"}
+	if tx.Direction != mail.Inbound {
+		return fields
 	}
-	if end := strings.IndexAny(value, "; \t("); end >= 0 {
-		value = value[:end]
+	var auth []mail.AuthResult
+	for i := range rs {
+		auth = append(auth, rs[i].Verdict.Auth...)
 	}
-	return value
-}
-
-// afterComments takes white space and comments, which nest, off the beginning
-// (RFC 5322 section 3.2.2). A comment without an end leaves nothing.
-func afterComments(s string) string {
-	depth := 0
-	for i := 0; i < len(s); i++ {
-		switch c := s[i]; {
-		case c == '(':
-			depth++
-		case c == ')' && depth > 0:
-			depth--
-		case c == '\\' && depth > 0:
-			i++
-		case depth == 0 && c != ' ' && c != '\t':
-			return s[i:]
-		}
+	if len(auth) == 0 {
+		return fields
 	}
-	return ""
-}
-
-// unquoted is the content of a quoted string whose first quote is gone.
-func unquoted(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s) && s[i] != '"'; i++ {
-		if s[i] == '\\' && i+1 < len(s) {
-			i++
-		}
-		b.WriteByte(s[i])
-	}
-	return strings.TrimSpace(b.String())
-}
-
-// traceFields are the header fields that a relayed copy gains, from the top.
-func (b *begun) traceFields(tx *mail.Transaction, c policy.Copy) []string {
-	return []string{b.received(tx, c.Recipients), "X-Postern-Id: " + tx.ID + "\r\n"}
+	return append([]string{authres.Field(b.Policy.Site.Hostname, auth)}, fields...)
 }
 
 // received is our trace field (RFC 5321 section 4.4). The recipient is named
