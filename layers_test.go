@@ -30,6 +30,7 @@ var layers = []string{
 	"store",
 	"dns/*",
 	"dns",
+	"filters/dmarc/report",
 	"mail/authres",
 	"mail",
 }
