@@ -208,7 +208,7 @@ const logGather = 50 * time.Millisecond
 // newState runs the policy's own tests and opens its filters. A policy whose
 // tests fail is refused.
 func (in *instance) newState(p *policy.Policy) (*gateway.State, error) {
-	if err := in.runTests(); err != nil {
+	if err := in.runTests(p); err != nil {
 		return nil, err
 	}
 	return gateway.NewState(p, parseOptions(p), envOf(p, in.resolver, in.log))

@@ -71,6 +71,7 @@ func runPolicyTests(p *policy.Policy) ([]policy.TestResult, error) {
 		return nil, err
 	}
 	g := gateway.New(gateway.Options{Log: quiet}, st)
+	defer g.Close()
 	return p.RunTests(func(tx *mail.Transaction) ([]policy.Decision, error) {
 		g.Begin(tx)
 		defer g.Abort(tx)

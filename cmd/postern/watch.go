@@ -14,6 +14,7 @@ import (
 	"postern/audit"
 	"postern/gateway"
 	"postern/policy"
+	"postern/smtpd"
 )
 
 // reload loads a whole new policy and swaps it in. A bad one is refused and the
@@ -81,17 +82,15 @@ func (in *instance) tryReload(ctx context.Context, why string) (*policy.Policy, 
 	if err != nil {
 		return nil, err
 	}
-	opened, err := in.reopen(p)
-	if err == nil {
-		err = in.accounts.read(p, in.log)
-	}
+	opened, configs, err := in.prepare(p)
 	if err != nil {
 		for _, l := range opened {
 			l.socket.Close()
 		}
+		st.Close()
 		return nil, err
 	}
-	in.swap(p, st, opened)
+	in.swap(p, st, opened, configs)
 	in.waiting = needsRestart(in.begun, p)
 	for _, what := range in.waiting {
 		in.log.Warn("a setting waits for the next start", "file", in.set.file, "setting", what)
@@ -119,6 +118,22 @@ func needsRestart(begun, p *policy.Policy) []string {
 		}
 	}
 	return names
+}
+
+// prepare does all that can fail before anything is put in force.
+func (in *instance) prepare(p *policy.Policy) (map[string]*listening, []smtpd.Config, error) {
+	configs := make([]smtpd.Config, len(p.Listeners))
+	for i := range p.Listeners {
+		var err error
+		if configs[i], err = in.listenerConfig(p, &p.Listeners[i]); err != nil {
+			return nil, nil, fmt.Errorf("listener %q: %w", p.Listeners[i].Name, err)
+		}
+	}
+	opened, err := in.reopen(p)
+	if err == nil {
+		err = in.accounts.read(p, in.log)
+	}
+	return opened, configs, err
 }
 
 // reopen opens the sockets of listeners that are new or have moved.
@@ -150,7 +165,7 @@ func listenerOf(p *policy.Policy, name string) *policy.Listener {
 
 // swap puts everything new in force. Sessions of a listener that is gone end
 // with their next command.
-func (in *instance) swap(p *policy.Policy, st *gateway.State, opened map[string]*listening) {
+func (in *instance) swap(p *policy.Policy, st *gateway.State, opened map[string]*listening, configs []smtpd.Config) {
 	in.gateway.Swap(st)
 	in.relay.CloseIdle()
 	in.quarantine.Configure(heldSettings(p))
@@ -167,12 +182,7 @@ func (in *instance) swap(p *policy.Policy, st *gateway.State, opened map[string]
 			delete(in.listeners, name)
 		}
 	}
-	for i := range p.Listeners {
-		cfg, err := in.listenerConfig(p, &p.Listeners[i])
-		if err != nil {
-			in.log.Error("configure listener", "listener", p.Listeners[i].Name, "error", err)
-			continue
-		}
+	for _, cfg := range configs {
 		if l := in.listeners[cfg.Name]; l != nil {
 			l.server.Reconfigure(cfg)
 			continue
@@ -234,10 +244,13 @@ func (in *instance) watch() (stop func()) {
 
 // runTests runs the policy's own tests with nothing that touches the world, on
 // filters of their own.
-func (in *instance) runTests() error {
+func (in *instance) runTests(tested *policy.Policy) error {
 	p, err := in.set.load()
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case p.Hash != tested.Hash:
+		return errors.New("the policy was changed while it was read; it is read again with the next reload")
 	}
 	results, err := runPolicyTests(p)
 	if err != nil {
