@@ -157,10 +157,10 @@ func appendLines(dst, b []byte) []byte {
 // name in lower case, one line, one space for any white space, none around the
 // colon and at the end.
 func appendRelaxed(dst, raw []byte, cut, end int) []byte {
-	colon := max(bytes.IndexByte(raw, ':'), 0)
+	value := min(max(bytes.IndexByte(raw, ':'), 0)+1, len(raw))
 	dst = append(appendLower(dst, fieldName(raw)), ':')
 	start := len(dst)
-	dst = appendValue(dst, start, raw[colon+1:max(cut, colon+1)])
+	dst = appendValue(dst, start, raw[value:max(cut, value)])
 	dst = appendValue(dst, start, raw[end:])
 	if n := len(dst); n > start && dst[n-1] == ' ' {
 		dst = dst[:n-1]
