@@ -157,7 +157,7 @@ func TestReloadUnderLoad(t *testing.T) {
 						t.Errorf("the session is gone: %v", err)
 					}
 					return
-				default:
+				case <-time.After(50 * time.Millisecond): // so that the processor has time for reloads too
 				}
 				if err := b.send(); err != nil {
 					t.Errorf("a message is lost: %v", err)
