@@ -1,7 +1,6 @@
 package dkim
 
 import (
-	"bytes"
 	"context"
 	"crypto"
 	"crypto/ed25519"
@@ -11,6 +10,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"postern/dns"
@@ -229,8 +229,8 @@ func (a *answer) lookUp(ctx context.Context, r dns.Resolver, name string) {
 		k, err := ParseKey(record)
 		if err == nil {
 			a.keys = append(a.keys, k)
-		} else if a.flaw == nil || bytes.Contains([]byte(record), []byte("p=")) {
-			a.flaw = flawed(PermError, "%s", err)
+		} else if a.flaw == nil || strings.Contains(record, "p=") {
+			a.flaw = flawed(PermError, "%s", strings.TrimPrefix(err.Error(), ErrKey.Error()+": "))
 		}
 	}
 	if len(a.keys) == 0 && a.flaw == nil {
