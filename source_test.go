@@ -11,6 +11,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -47,15 +48,26 @@ func (s *source) imports() []string {
 	return dirs
 }
 
-// readSources parses every Go file below the root, in the order of their
+// readSources returns every Go file below the root, in the order of their
 // paths. It reads the folder and not the history, so that it says the same
 // before and after a commit. The root's own files are tests only, and tools/ is
 // a module of its own.
 func readSources(t *testing.T) []*source {
 	t.Helper()
-	var all []*source
+	all, err := parseAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all) == 0 {
+		t.Fatal("no Go file found: the test must run in the root of the repository")
+	}
+	return all
+}
+
+// parseAll parses the files once for all tests.
+var parseAll = sync.OnceValues(func() (all []*source, err error) {
 	fset := token.NewFileSet()
-	err := filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
+	err = filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -73,7 +85,7 @@ func readSources(t *testing.T) []*source {
 		if err != nil {
 			return err
 		}
-		file, err := parser.ParseFile(fset, name, text, parser.ParseComments)
+		file, err := parser.ParseFile(fset, name, text, parser.ParseComments|parser.SkipObjectResolution)
 		if err != nil {
 			return err
 		}
@@ -86,14 +98,8 @@ func readSources(t *testing.T) []*source {
 		})
 		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(all) == 0 {
-		t.Fatal("no Go file found: the test must run in the root of the repository")
-	}
-	return all
-}
+	return all, err
+})
 
 // packages groups the files that are not tests by folder.
 func packages(all []*source) (dirs []string, files map[string][]*source) {
