@@ -270,7 +270,6 @@ func (d *delivery) recipients(to []mail.Path) []mail.Recipient {
 	for _, p := range to {
 		for _, r := range d.tx.Recipients {
 			if r.Path == p {
-				r.Path = d.b.routable(p)
 				rs = append(rs, r)
 				break
 			}

@@ -99,7 +99,7 @@ func (b *begun) foreignAuthor(m *mail.Message) string {
 // upstreamName is the name of the next hop's [[upstream]]; RCPT has made sure
 // that there is one.
 func (b *begun) upstreamName(tx *mail.Transaction, p mail.Path) string {
-	if u, ok := b.Policy.UpstreamFor(tx.Listener, b.routable(p)); ok {
+	if u, ok := b.Policy.UpstreamFor(tx.Listener, p); ok {
 		return u.Name
 	}
 	return ""

@@ -165,6 +165,11 @@ func (g *Gateway) releaseDelivery(ctx context.Context, it *quarantine.Item, to [
 	if err := b.stillMalware(out); err != nil && !malware {
 		return nil, err
 	}
+	for i := range out.Results { // whoever takes malware takes it unseen too
+		if r := &out.Results[i]; r.Filter == "virus" && r.Err != nil {
+			r.Ignored = true
+		}
+	}
 	out.Decisions = b.Policy.Decide(tx, out.Results)
 	if undecided(out) {
 		return nil, errUndecided

@@ -183,6 +183,9 @@ func TestReleaseMalware(t *testing.T) {
 			}
 		}
 		want(t, "queued", w.queued())
+		if _, err := w.g.Release(t.Context(), Release{ID: it.ID, Malware: true}); err != nil {
+			t.Errorf("released unseen: %v", err)
+		}
 	})
 }
 

@@ -87,6 +87,10 @@ func TestPostmaster(t *testing.T) {
 	}
 	want(t, "relayed", w.relayed(), "<> Postmaster@ours.example", "<> Postmaster@ours.example")
 	want(t, "queued", w.queued(), "mailbox <alice@sender.example> Postmaster@ours.example")
+	w.g.Swap(w.state("[[rule]]\nname = \"domain\"\nmatch = { to = \"@ours.example\", probe = true }\naction = \"reject\"\n"))
+	if s := w.send(letter{to: []string{"postmaster"}, content: probing("hit")}); s.one()[:3] != "550" {
+		t.Errorf("rules about the domain do not hold: told %s", s.one())
+	}
 }
 
 // TestRecipientFile: a list of who is there.
@@ -187,7 +191,7 @@ func TestEarly(t *testing.T) {
 	for _, c := range []struct{ from, to, reply string }{
 		{"alice@sender.example", "bob@ours.example", "250"},
 		{"listed@sender.example", "bob@ours.example", "550 5.7.1 listed@sender.example is listed; bob@ours.example does not want it ["},
-		{"listed@sender.example", "postmaster", "550 5.7.1 listed@sender.example is listed; postmaster does not want it ["},
+		{"listed@sender.example", "postmaster", "550 5.7.1 listed@sender.example is listed; postmaster@ours.example does not want it ["},
 		{"a@spam.example", "carol@ours.example", "550 5."},
 		{"a@spam.example", "bob@ours.example", "250"},
 		{"alice@sender.example", "dave@ours.example", "45"},
@@ -211,7 +215,7 @@ func TestEarly(t *testing.T) {
 			rs := w.records(audit.Verdict)[before:]
 			var verdicts []string
 			for _, r := range rs {
-				if r.To == c.to {
+				if strings.HasPrefix(r.To, c.to) {
 					verdicts = append(verdicts, r.Disposition+" "+r.Rule+" "+r.Why)
 				}
 			}

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"slices"
 
 	"github.com/emersion/go-smtp"
 
@@ -67,15 +68,15 @@ func (g *Gateway) Mail(ctx context.Context, tx *mail.Transaction) mail.Reply {
 // Rcpt says whether the transaction may have this recipient.
 func (g *Gateway) Rcpt(ctx context.Context, tx *mail.Transaction, to mail.Recipient) mail.Reply {
 	b := begunOf(tx)
-	p := to.Path
-	if !tx.Trusted() && !b.Ours(p.Domain) && !isPostmaster(p) {
+	p := b.routable(to.Path)
+	if !tx.Trusted() && !b.Ours(p.Domain) {
 		return mail.ReplyNoRelaying
 	}
-	u, ok := b.Policy.UpstreamFor(tx.Listener, b.routable(p))
+	u, ok := b.Policy.UpstreamFor(tx.Listener, p)
 	if !ok {
 		return replyNoUpstream
 	}
-	if r := g.verify(ctx, b, u, b.routable(p)); r.Code != 0 {
+	if r := g.verify(ctx, b, u, p); r.Code != 0 {
 		return r
 	}
 	if tx.Role == mail.RoleFilter {
@@ -84,15 +85,22 @@ func (g *Gateway) Rcpt(ctx context.Context, tx *mail.Transaction, to mail.Recipi
 	return g.earlyRcpt(ctx, tx, p)
 }
 
-// isPostmaster: RFC 5321 section 4.5.1: postmaster without a domain is ours.
-func isPostmaster(p mail.Path) bool { return p.Domain == "" && p.Local != "" }
-
-// routable gives <postmaster> the domain of the site.
+// routable gives <postmaster> the domain of the site. RFC 5321 section 4.5.1:
+// without a domain it is ours.
 func (st *State) routable(p mail.Path) mail.Path {
-	if isPostmaster(p) && len(st.Policy.Site.Domains) > 0 {
+	if p.Domain == "" && !p.IsNull() && len(st.Policy.Site.Domains) > 0 {
 		p.Domain = st.Policy.Site.Domains[0]
 	}
 	return p
+}
+
+// address makes every recipient routable, so that rules about a domain hold for
+// its <postmaster> too.
+func (st *State) address(tx *mail.Transaction) {
+	tx.Recipients = slices.Clone(tx.Recipients)
+	for i := range tx.Recipients {
+		tx.Recipients[i].Path = st.routable(tx.Recipients[i].Path)
+	}
 }
 
 // earlyRcpt refuses a recipient whose fate is certain before the message is here.
@@ -123,6 +131,7 @@ func (g *Gateway) Data(ctx context.Context, tx *mail.Transaction, body *spool.Bu
 	defer b.release()
 	defer b.discard(body)
 	ctx = g.terms.of(ctx)
+	b.address(tx)
 	tx.Message, b.dotless = parse(body, b.State), body.Dotless()
 	replies := g.Process(ctx, tx)
 	if tx.Protocol == "LMTP" {

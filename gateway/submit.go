@@ -51,6 +51,7 @@ var errUndecided = errors.New("a filter broke, so that it is not known what the 
 func (g *Gateway) ownDelivery(ctx context.Context, st *State, from mail.Path, to []mail.Recipient, content []byte) (*delivery, error) {
 	tx := g.ownTransaction(st, from, to, content)
 	tx.Began = &begun{State: st}
+	st.address(tx)
 	d, err := g.ownCopies(ctx, tx)
 	if err != nil {
 		st.release()

@@ -20,7 +20,7 @@ func TestSubmit(t *testing.T) {
 	}{
 		{name: "plain", to: "bob@ours.example", want: "Received: from gw.ours.example ([127.0.0.1]) by gw.ours.example (Postern) with ESMTP"},
 		{name: "to a stranger", to: "bob@there.example", want: "X-Postern-Id: 01TEST"},
-		{name: "to postmaster", to: "postmaster", want: "for <postmaster>"},
+		{name: "to postmaster", to: "postmaster", want: "for <postmaster@ours.example>"},
 		{name: "rules that refuse", to: "carol@ours.example", rules: mixedRules, want: "X-Postern-Id: 01TEST"},
 		{name: "rules that hold", to: "erin@ours.example", rules: mixedRules, want: "X-Postern-Id: 01TEST"},
 		{name: "a rewrite", to: "bob@ours.example", rules: "[[rule]]\nname = \"stamp\"\nmatch = { direction = \"outbound\" }\naction = \"stamp\"\ntext = \"x\"\n", want: "X-Postern-Stamp: x;"},
