@@ -216,6 +216,9 @@ func (d *delivery) dotless(c *Copy) bool {
 	}
 	top := 0
 	for _, f := range c.Fields {
+		if !strings.HasSuffix(f, "\r\n") {
+			return false // it has got one: where it ends is not known here
+		}
 		top += len(f)
 	}
 	var next [1]byte

@@ -34,7 +34,11 @@ func (g *Gateway) Submit(ctx context.Context, from mail.Path, to []mail.Recipien
 		return "", err
 	}
 	defer d.b.release()
+	if err := d.hold(ctx); err != nil { // the original of what a rewrite takes out
+		return "", fmt.Errorf("submit: %w", err)
+	}
 	if err := d.commit(ctx); err != nil {
+		d.unhold(ctx)
 		return "", fmt.Errorf("submit: %w", err)
 	}
 	for i := range d.fates {

@@ -71,6 +71,29 @@ func TestSubmitEightBit(t *testing.T) {
 	}
 }
 
+// TestSubmitStrip: what is taken out of mail of our own is kept too.
+func TestSubmitStrip(t *testing.T) {
+	for _, reserve := range []int64{0, 1 << 60} {
+		w := newWorld(t, plan{rules: partRules, reserve: reserve})
+		to := []mail.Recipient{{Path: testPath(t, "carol@ours.example")}}
+		_, err := w.g.Submit(t.Context(), mail.Path{}, to, []byte(crlf(program)))
+		if reserve > 0 {
+			if err == nil {
+				t.Error("no error")
+			}
+			want(t, "held", w.held())
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		want(t, "held", w.held(), "policy default original carol@ours.example=held")
+		if got := w.spooled(0); strings.Contains(got, "TVqQ") {
+			t.Errorf("sent\n%s", got)
+		}
+	}
+}
+
 // TestSubmitFails: the caller keeps what could not be made durable.
 func TestSubmitFails(t *testing.T) {
 	w := newWorld(t, plan{reserve: 1 << 60})
