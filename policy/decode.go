@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/BurntSushi/toml"
+
+	"postern/filters"
 )
 
 // A decoder fills Go values from nodes and goes on after a mistake, so that
@@ -44,12 +46,13 @@ type field struct {
 }
 
 var (
-	typeSecret   = reflect.TypeFor[Secret]()
-	typeNode     = reflect.TypeFor[*node]()
-	typePrefix   = reflect.TypeFor[netip.Prefix]()
-	typeDuration = reflect.TypeFor[time.Duration]()
-	typeText     = reflect.TypeFor[encoding.TextUnmarshaler]()
-	typeTOML     = reflect.TypeFor[toml.Unmarshaler]()
+	typeSecret       = reflect.TypeFor[Secret]()
+	typeNode         = reflect.TypeFor[*node]()
+	typePrefix       = reflect.TypeFor[netip.Prefix]()
+	typeDuration     = reflect.TypeFor[time.Duration]()
+	typeText         = reflect.TypeFor[encoding.TextUnmarshaler]()
+	typeTOML         = reflect.TypeFor[toml.Unmarshaler]()
+	typeFilterSecret = reflect.TypeFor[filters.Secret]()
 )
 
 func (d *decoder) shape(t reflect.Type) *shape {
@@ -220,6 +223,9 @@ func (d *decoder) into(n *node, v reflect.Value, where string) {
 			return err
 		})
 	case reflect.PointerTo(t).Implements(typeTOML):
+		if t == typeFilterSecret && !d.secretKeys(n, where) {
+			return
+		}
 		if err := v.Addr().Interface().(toml.Unmarshaler).UnmarshalTOML(n.plain()); err != nil {
 			d.blame(n, "", where, err)
 		}
@@ -389,4 +395,18 @@ func (n *node) plain() any {
 	default:
 		return n.value
 	}
+}
+
+// secretKeys checks the keys of a filter's secret, so that a wrong one has a
+// suggestion.
+func (d *decoder) secretKeys(n *node, where string) bool {
+	known := []string{"file", "credential", "env"}
+	good := true
+	for _, e := range n.entries {
+		if n.kind == tableNode && !contains(known, e.key) {
+			d.log.word(e, true, e.key, fmt.Sprintf("unknown key %q in %s", e.key, where), known)
+			good = false
+		}
+	}
+	return good
 }

@@ -7,10 +7,16 @@ package standard
 
 import (
 	"postern/filters"
+	"postern/filters/arc"
 	"postern/filters/attachments"
 	"postern/filters/command"
 	"postern/filters/disclaimer"
+	"postern/filters/dkim"
+	"postern/filters/dkimsign"
+	"postern/filters/dmarc"
 	"postern/filters/headers"
+	"postern/filters/iprev"
+	"postern/filters/spf"
 	"postern/filters/strip"
 	"postern/filters/structure"
 	"postern/filters/virus"
@@ -20,10 +26,16 @@ import (
 // requires; rewrites are applied in this order too.
 var Filters = []*filters.Filter{
 	structure.Filter,
+	iprev.Filter,
+	spf.Filter,
+	dkim.Filter,
+	arc.Filter,
+	dmarc.Filter,
 	attachments.Filter,
 	virus.Filter,
 	command.Filter,
 	strip.Filter,
 	disclaimer.Filter,
 	headers.Filter,
+	dkimsign.Filter,
 }
