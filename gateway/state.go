@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"postern/crypto/dkim"
 	"postern/filters"
 	"postern/mail"
 	"postern/policy"
@@ -53,6 +54,10 @@ func NewState(p *policy.Policy, parse mail.Options, env *filters.Env) (*State, e
 	ctx, cancel := context.WithCancel(context.Background())
 	st.cancel = cancel
 	if err := p.Chain().Open(ctx, env); err != nil {
+		cancel()
+		return nil, err
+	}
+	if err := lendKey(p.Chain()); err != nil {
 		cancel()
 		return nil, err
 	}
@@ -133,4 +138,37 @@ func newHop(u *policy.Upstream) (*relay.Hop, error) {
 		h.TLSConfig.Certificates = []tls.Certificate{cert}
 	}
 	return h, nil
+}
+
+type sealer interface {
+	SealDomain() (string, bool)
+	UseSigner(dkim.Signer) error
+}
+
+type signer interface {
+	Signers(domain string) []dkim.Signer
+}
+
+// lendKey gives a filter that seals, but has no key of its own, the key with
+// which the domain's mail is signed.
+func lendKey(chain *filters.Chain) error {
+	var seals sealer
+	var signs signer
+	for _, f := range chain.Filters() {
+		c, _ := chain.Checker(f.Name)
+		if s, ok := c.(sealer); ok {
+			seals = s
+		}
+		if s, ok := c.(signer); ok {
+			signs = s
+		}
+	}
+	if seals == nil || signs == nil {
+		return nil
+	}
+	domain, wants := seals.SealDomain()
+	if keys := signs.Signers(domain); wants && len(keys) > 0 {
+		return seals.UseSigner(keys[0])
+	}
+	return nil
 }
