@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -28,6 +29,11 @@ import (
 
 //go:embed demo.toml
 var demoPolicy string
+
+// demoZone answers every DNS look-up of the demo: it needs no network.
+//
+//go:embed demo.zone.json
+var demoZone []byte
 
 type demoCmd struct {
 	Once bool `help:"End after the table."`
@@ -94,8 +100,12 @@ func startDemo(ctx context.Context, dir, upstream string, seen *verdicts) (*inst
 	if err != nil {
 		return nil, err
 	}
+	zone := filepath.Join(dir, "zone.json")
+	if err := os.WriteFile(zone, demoZone, 0o600); err != nil {
+		return nil, fmt.Errorf("write the demo's zone: %w", err)
+	}
 	return start(ctx, settings{
-		file: "demo.toml", text: text.Bytes(), state: dir,
+		zone: zone, file: "demo.toml", text: text.Bytes(), state: dir,
 		log: slog.New(slog.DiscardHandler), mailLog: io.Discard, observe: seen.note,
 	})
 }

@@ -90,14 +90,6 @@ func (c *Checker) Validate() error {
 	return nil
 }
 
-// Warnings says that nothing is signed.
-func (c *Checker) Warnings() []string {
-	if len(c.all()) == 0 {
-		return []string{"no key is set up: mail leaves without a DKIM signature"}
-	}
-	return nil
-}
-
 // Open reads the keys.
 func (c *Checker) Open(_ context.Context, env *filters.Env) error {
 	c.signers = nil
