@@ -267,7 +267,7 @@ func (f *form) verbatim(line []byte) bool {
 		return true
 	}
 	n := len(line)
-	return n == 0 || line[n-1] != ' ' && bytes.IndexByte(line, '\t') < 0 && bytes.Index(line, twoSpaces) < 0
+	return n == 0 || line[n-1] != ' ' && bytes.IndexByte(line, '\t') < 0 && !bytes.Contains(line, twoSpaces)
 }
 
 var twoSpaces = []byte("  ")

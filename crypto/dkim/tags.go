@@ -116,7 +116,7 @@ func trim(b []byte) []byte {
 
 // squeeze returns b without any white space.
 func squeeze(b []byte) []byte {
-	if bytes.IndexAny(b, " \t\r\n") < 0 {
+	if !bytes.ContainsAny(b, " \t\r\n") {
 		return b
 	}
 	out := make([]byte, 0, len(b))
