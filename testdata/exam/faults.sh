@@ -22,7 +22,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 need_exam
 (($(id -u) == 0)) || { echo "faults.sh needs root" >&2; exit 2; }
 export GW_IN=127.0.0.1:2525 GW_SINK=127.0.0.1:2600 GW_SPOOL=$POSTERN_STATE
-export GW_START="$POSTERN serve --config $policy"
+# The names of the exam are answered from its zone: nothing serves DNS here.
+export GW_START="$POSTERN serve --config $policy --dns $exam/zone.json"
 ulimit -n "$(ulimit -Hn)"
 
 # run LIMITS WHAT [ARGUMENTS]: LIMITS is a Python expression over r, the result.
