@@ -57,6 +57,8 @@ func TestBorder(t *testing.T) {
 		{"quoted with a quoted pair", "Authentication-Results: \"gw\\.ours.example\"; spf=pass\n", false},
 		{"unfinished comment", "Authentication-Results: (" + mine + "; spf=pass\n", false},
 		{"empty", "Authentication-Results:\n", false},
+		{"a verdict on spam", "X-Spam-Status: No, score=-99\n", false},
+		{"a verdict on SPF", "Received-SPF: pass (forged)\n", false},
 		{"somebody else's results", "Authentication-Results: mx.sender.example; dkim=pass header.d=" + mine + "\n", true},
 		{"somebody else's with our name in a comment", "Authentication-Results: (" + mine + ") mx.sender.example; dkim=pass\n", false},
 		{"a longer name", "Authentication-Results: not-" + mine + "; dkim=pass\n", true},

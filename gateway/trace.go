@@ -14,13 +14,15 @@ import (
 const ownPrefix = "x-postern-"
 
 // forged reports whether an inbound header field pretends to be ours: one of
-// X-Postern-*, or an Authentication-Results field with our authserv-id
-// (RFC 8601 section 5).
+// X-Postern-*, a verdict on spam or SPF, or an Authentication-Results field with
+// our authserv-id (RFC 8601 section 5).
 func (b *begun) forged(f mail.Field) bool {
 	if f.HasPrefix(ownPrefix) {
 		return true
 	}
-	return authres.Forged(f, b.Policy.Site.Hostname)
+	// What a mail server may take for the word of its own gateway: verdicts on
+	// spam, and on SPF (RFC 7208 section 9.1).
+	return f.HasPrefix("x-spam-") || f.Is("Received-SPF") || authres.Forged(f, b.Policy.Site.Hostname)
 }
 
 // traceFields are the header fields that a relayed copy gains, from the top. The

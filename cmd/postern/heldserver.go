@@ -73,7 +73,7 @@ func (in *instance) heldShow(r *http.Request) (any, error) {
 func rowOf(it *quarantine.Item) heldRow {
 	row := heldRow{
 		ID: it.ID, Transaction: it.Transaction, Received: it.At, Queue: it.Queue, State: string(it.State), Original: it.Original, Direction: string(it.Direction),
-		ReversePath: it.ReversePath.String(), From: it.Author.String(), Subject: it.Subject, Size: it.Size, Score: it.Score, Rule: it.Rule, Why: it.Why,
+		ReversePath: it.ReversePath.String(), From: it.Author.String(), Subject: it.Subject, MessageID: it.MessageID, Size: it.Size, Score: it.Score, Rule: it.Rule, Why: it.Why,
 		To: []heldTo{}, Symbols: []heldSign{},
 	}
 	if it.Session.Client.IsValid() {

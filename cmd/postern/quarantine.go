@@ -31,6 +31,7 @@ type heldRow struct {
 	From        string     `json:"from"`
 	To          []heldTo   `json:"to"`
 	Subject     string     `json:"subject"`
+	MessageID   string     `json:"message_id,omitempty"`
 	Size        int64      `json:"size"`
 	Score       float64    `json:"score"`
 	Rule        string     `json:"rule"`

@@ -72,11 +72,19 @@ func TestExam(t *testing.T) {
 	t.Logf("%d cases", cases)
 }
 
-// openAll returns a chain of all filters with their defaults.
+// asking are the filters that ask the DNS: here is none, and they have suites of
+// their own.
+var asking = []string{"iprev", "spf", "dkim", "arc", "dmarc", "dkimsign"}
+
+// openAll returns a chain of all filters that look at content, with their
+// defaults.
 func openAll(t testing.TB) *filters.Chain {
 	t.Helper()
 	c := &filters.Chain{}
 	for _, f := range Filters {
+		if slices.Contains(asking, f.Name) {
+			continue
+		}
 		if err := c.Link(f, f.New(), filters.LinkSettings{}); err != nil {
 			t.Fatal(err)
 		}

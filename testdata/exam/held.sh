@@ -6,4 +6,4 @@ held=$(
   "$1" quarantine list --json --limit 100000 --config "$2"
   "$1" queue list --json --config "$2"
 )
-[[ $held == *"$3"* ]]
+[[ $held == *"$3"* ]] || [[ -n $("$1" quarantine list --json --text "$3" --body --config "$2") ]]
