@@ -22,7 +22,7 @@ func TestSurvive(t *testing.T) {
 	}{
 		{"nothing", text, true},
 		{"trace field", "Received: x\r\n" + text, true},
-		{"body", strings.Replace(text, "Hi", "Ho", 1), false},
+		{"body", strings.Replace(text, "\r\n\r\nHi", "\r\n\r\nHo", 1), false},
 		{"longer body", text + "x", false},
 		{"subject", strings.Replace(text, "Subject: ", "Subject: [X] ", 1), false},
 		{"a second From", "From: x@y.example\r\n" + text, false},
