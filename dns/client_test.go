@@ -122,12 +122,12 @@ func TestClientOneWaiterLeaves(t *testing.T) {
 
 func TestClientTimeLimit(t *testing.T) {
 	s := dnstest.Start(t, dns.SampleZone(t))
-	c := client(t, dns.ClientOptions{Servers: []string{s.Addr}, Timeout: 200 * time.Millisecond})
+	c := client(t, dns.ClientOptions{Servers: []string{s.Addr}, Timeout: time.Second})
 	start := time.Now()
 	if got := dns.Say(c, "A", "to.example"); got != "!" {
 		t.Errorf("got %s", got)
 	}
-	if d := time.Since(start); d > 2*time.Second {
+	if d := time.Since(start); d > 10*time.Second {
 		t.Errorf("took %v", d)
 	}
 	if n := s.Asked("to.example"); n < 2 {
@@ -142,7 +142,7 @@ func TestClientNextServer(t *testing.T) {
 	}
 	defer dead.Close()
 	s := dnstest.Start(t, dns.SampleZone(t))
-	c := client(t, dns.ClientOptions{Servers: []string{dead.LocalAddr().String(), s.Addr}, Timeout: 600 * time.Millisecond})
+	c := client(t, dns.ClientOptions{Servers: []string{dead.LocalAddr().String(), s.Addr}, Timeout: 3 * time.Second})
 	if got := dns.Say(c, "A", "example.org"); got != "[192.0.2.1]" {
 		t.Fatalf("got %s", got)
 	}
@@ -150,7 +150,7 @@ func TestClientNextServer(t *testing.T) {
 	if got := dns.Say(c, "A", "four.example.org"); got != "[192.0.2.4 192.0.2.5]" {
 		t.Errorf("got %s", got)
 	}
-	if d := time.Since(start); d > 150*time.Millisecond {
+	if d := time.Since(start); d > 700*time.Millisecond {
 		t.Errorf("the dead server is asked first again: %v", d)
 	}
 }
