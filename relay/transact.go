@@ -190,6 +190,9 @@ func (t *transaction) next() (mail.Reply, *failure) {
 func (t *transaction) reply(limit time.Duration) (mail.Reply, *failure) {
 	if !t.c.r.ahead() {
 		t.c.readDeadline(limit)
+		if t.read > 0 && t.c.socket != nil { // part of the group has come: the rest may wait for our ACK
+			_ = t.c.socket.Control(quickAck) // without it the rest comes a little later
+		}
 	}
 	reply, err := t.c.read(nil)
 	switch {
