@@ -457,7 +457,7 @@ var forgeable = []string{"from", "reverse_path", "party", "helo", "subject", "he
 // choose. A size, a file besides or another recipient, he does.
 var certain = []string{"client", "user", "listener", "direction", "to"}
 
-// checkMalware refuses whatever would let malware through: DESIGN law 2.
+// checkMalware refuses whatever would let malware through.
 func (c *compiler) checkMalware(r *rule, t *ruleTable) {
 	if !r.malware {
 		return
