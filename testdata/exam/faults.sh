@@ -41,7 +41,7 @@ for what; do
   cp "$here/policy.toml" "$policy"
   change delivery spool
   case $what in
-  killloop) run 'r["lost"] == 0 and r["truncated"] == 0 and r["acknowledged"] > 100' killloop --rounds "${ROUNDS:-20}" --wait "${DRAIN:-240}" ;;
+  killloop) run 'r["lost"] == 0 and r["truncated"] == 0 and r["acknowledged"] > 100' killloop --rounds "${ROUNDS:-20}" ;;
   direct)
     change delivery cut-through
     run 'r["lost"] == 0 and r["truncated"] == 0 and r["acknowledged"] > 100' killloop --rounds "${ROUNDS:-20}"
