@@ -26,6 +26,9 @@ const (
 // ErrKey says that a key cannot be used.
 var ErrKey = errors.New("unusable DKIM key")
 
+// errRevoked says that a record revokes its key.
+var errRevoked = errors.New("the key is revoked")
+
 // A Key is a key record (RFC 6376 section 3.6.1).
 type Key struct {
 	Public  crypto.PublicKey // *rsa.PublicKey or ed25519.PublicKey
@@ -64,7 +67,7 @@ func ParseKey(record string) (Key, error) {
 		return k, fmt.Errorf("%w: the record has no p=", ErrKey)
 	case len(p.value) == 0:
 		// RFC 6376 section 3.6.1: an empty p= means a revoked key.
-		return k, fmt.Errorf("%w: the key is revoked", ErrKey)
+		return k, fmt.Errorf("%w: %w", ErrKey, errRevoked)
 	}
 	text := squeeze(p.value)
 	raw := make([]byte, base64.StdEncoding.DecodedLen(len(text)))
