@@ -100,3 +100,24 @@ func (s Secret) Read() ([]byte, error) {
 	}
 	return []byte(text), nil
 }
+
+// Exposed returns an error if the secret is in a file that others may read.
+func (s Secret) Exposed() error {
+	if s.file == "" {
+		return nil
+	}
+	return Exposed(s.file)
+}
+
+// Exposed returns an error if a file can be read by others than its owner and
+// group, or written by others than its owner.
+func Exposed(name string) error {
+	info, err := os.Stat(name)
+	if err != nil {
+		return fmt.Errorf("look at a secret: %w", err)
+	}
+	if mode := info.Mode().Perm(); mode&0o027 != 0 {
+		return fmt.Errorf("%s has mode %04o: others than its owner may use it; run: chmod 600 %s", name, mode, name)
+	}
+	return nil
+}

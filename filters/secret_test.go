@@ -55,3 +55,34 @@ func TestSecret(t *testing.T) {
 		t.Errorf("%q, %v", text, err)
 	}
 }
+
+func TestExposed(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(name, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	secret := func(key, value string) (s filters.Secret) {
+		if err := s.UnmarshalTOML(map[string]any{key: value}); err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	for _, c := range []struct {
+		mode    os.FileMode
+		exposed bool
+	}{{0o600, false}, {0o400, false}, {0o640, false}, {0o644, true}, {0o660, true}, {0o606, true}} {
+		if err := os.Chmod(name, c.mode); err != nil {
+			t.Fatal(err)
+		}
+		err := secret("file", name).Exposed()
+		if (err != nil) != c.exposed || err != nil && !strings.Contains(err.Error(), "chmod 600 "+name) {
+			t.Errorf("%04o: %v", c.mode, err)
+		}
+	}
+	if err := secret("env", "X").Exposed(); err != nil {
+		t.Error(err)
+	}
+	if err := secret("file", name+".absent").Exposed(); err == nil {
+		t.Error("no error for a file that is not there")
+	}
+}

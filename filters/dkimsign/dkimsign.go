@@ -7,6 +7,10 @@
 // message is are oversigned. Keys are read when the policy is loaded; a reload
 // reads them again.
 //
+// Keys stand in the policy, or lie in a directory, where Rotation makes and
+// replaces them. Which of those sign is written in the names of their files:
+// signing asks DNS nothing, so that a failure of DNS changes nothing about it.
+//
 // # Diagnostics
 //
 // A key that cannot be read or used keeps the policy from being loaded; the
@@ -16,7 +20,9 @@ package dkimsign
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 
@@ -36,11 +42,12 @@ var Filter = &filters.Filter{
 
 // Checker holds the settings.
 type Checker struct {
-	Selector string           `toml:"selector" doc:"selector of the key: where its record lies in DNS"`
-	Key      filters.Secret   `toml:"key" doc:"the key: { file = } or { credential = } with PEM, or the base64 of an Ed25519 key"`
-	Domains  []string         `toml:"domains" doc:"domains to sign for, with those below them; empty: those of [site]"`
-	Keys     []Key            `toml:"keys" doc:"further keys, tables with selector, key and domains; all keys of a domain sign"`
-	Expire   filters.Duration `toml:"expire" doc:"after how long signatures expire; 0s: never"`
+	Selector  string           `toml:"selector" doc:"selector of the key: where its record lies in DNS"`
+	Key       filters.Secret   `toml:"key" doc:"the key: { file = } or { credential = } with PEM, or the base64 of an Ed25519 key"`
+	Domains   []string         `toml:"domains" doc:"domains to sign for, with those below them; empty: those of [site]"`
+	Directory string           `toml:"directory" doc:"directory of keys that postern keys dkim rotate makes and replaces: a folder for each domain; empty: none"`
+	Keys      []Key            `toml:"keys" doc:"further keys, tables with selector, key and domains; all keys of a domain sign"`
+	Expire    filters.Duration `toml:"expire" doc:"after how long signatures expire; 0s: never"`
 
 	signers []dkim.Signer // in order of the settings
 }
@@ -117,7 +124,46 @@ func (c *Checker) Open(_ context.Context, env *filters.Env) error {
 			c.signers = append(c.signers, s)
 		}
 	}
+	return c.openDirectory()
+}
+
+// openDirectory reads the keys of the directory that sign.
+func (c *Checker) openDirectory() error {
+	if c.Directory == "" {
+		return nil
+	}
+	found, err := ReadFolder(c.Directory)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w; make it with: postern keys dkim rotate DOMAIN", err)
+	}
+	if err != nil {
+		return err
+	}
+	for _, f := range found {
+		if !f.State.signs() {
+			continue
+		}
+		s := dkim.Signer{Domain: f.Domain, Selector: f.Selector, Key: f.Key, Expire: c.Expire.Time()}
+		if err := s.Check(); err != nil {
+			return fmt.Errorf("%s: %w", f.Path, err)
+		}
+		c.signers = append(c.signers, s)
+	}
 	return nil
+}
+
+// All returns every key that signs, in order of the settings.
+func (c *Checker) All() []dkim.Signer { return slices.Clone(c.signers) }
+
+// Exposed returns an error for each file of a key that others may read.
+func (c *Checker) Exposed() []error {
+	var errs []error
+	for _, k := range c.all() {
+		if err := k.Key.Exposed(); err != nil {
+			errs = append(errs, fmt.Errorf("key of selector %s: %w", k.Selector, err))
+		}
+	}
+	return errs
 }
 
 // Check has nothing to say.
