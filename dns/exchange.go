@@ -2,6 +2,7 @@ package dns
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -35,12 +36,15 @@ func (c *Client) ask(q question, wire string) *entry {
 			last = fmt.Errorf("server %s: %w", s.address, err)
 			continue
 		}
-		switch msg.Rcode {
-		case dns.RcodeSuccess, dns.RcodeNameError:
+		why := dns.RcodeToString[msg.Rcode]
+		switch {
+		case referral(msg):
+			why = "it does not look names up for others"
+		case msg.Rcode == dns.RcodeSuccess || msg.Rcode == dns.RcodeNameError:
 			c.servers.answered(s)
 			return read(q, wire, msg, s.trusted && msg.AuthenticatedData)
 		}
-		last = fmt.Errorf("server %s: %s", s.address, dns.RcodeToString[msg.Rcode])
+		last = fmt.Errorf("server %s: %s", s.address, why)
 		// Another server may know better; the same one will not.
 		if refused++; refused >= len(servers) {
 			break
@@ -50,6 +54,24 @@ func (c *Client) ask(q question, wire string) *entry {
 		last = ctx.Err()
 	}
 	return &entry{err: fmt.Errorf("%w: %s: %w", ErrTemporary, q, last), ttl: failureTTL}
+}
+
+// referral reports whether a server only names others that may know. RFC 2308
+// section 2.2: that is no word on whether there are records.
+func referral(msg *dns.Msg) bool {
+	if msg.Rcode != dns.RcodeSuccess || len(msg.Answer) > 0 {
+		return false
+	}
+	servers := false
+	for _, rr := range msg.Ns {
+		switch rr.Header().Rrtype {
+		case dns.TypeSOA:
+			return false
+		case dns.TypeNS:
+			servers = true
+		}
+	}
+	return servers
 }
 
 // exchange puts q to one server: over UDP, over TCP when the answer does not
@@ -62,14 +84,14 @@ func (c *Client) exchange(ctx context.Context, q question, wire string, s server
 	m.AuthenticatedData = true // RFC 6840 section 5.7: we understand the AD bit
 	m.SetEdns0(udpSize, false)
 	msg, err := c.send(ctx, m, s, "udp")
-	if err == nil && msg.Rcode == dns.RcodeFormatError {
+	if err == nil && (msg.Rcode == dns.RcodeFormatError || msg.Rcode == dns.RcodeNotImplemented) {
 		m.Extra = nil // RFC 6891 section 7
 		msg, err = c.send(ctx, m, s, "udp")
 	}
 	if err == nil && msg.Truncated {
 		msg, err = c.send(ctx, m, s, "tcp")
 		if err == nil && msg.Truncated {
-			return nil, fmt.Errorf("answer is cut short")
+			return nil, errors.New("answer is cut short")
 		}
 	}
 	return msg, err
@@ -87,11 +109,26 @@ func (c *Client) send(ctx context.Context, m *dns.Msg, s server, network string)
 	if err != nil {
 		return nil, err
 	}
-	if !msg.Response || len(msg.Question) > 1 || len(msg.Question) == 1 &&
-		(msg.Question[0].Qtype != m.Question[0].Qtype || !strings.EqualFold(msg.Question[0].Name, m.Question[0].Name)) {
-		return nil, fmt.Errorf("answer to another question")
+	if !answers(msg, &m.Question[0]) {
+		return nil, errors.New("answer to another question")
 	}
 	return msg, nil
+}
+
+// answers reports whether msg is an answer to q and to nothing else (RFC 5452
+// section 9.1). Only a failure may come without the question: servers that
+// cannot read one send none back, and nothing is learnt from it but that.
+func answers(msg *dns.Msg, q *dns.Question) bool {
+	switch {
+	case !msg.Response || msg.Opcode != dns.OpcodeQuery:
+		return false
+	case len(msg.Question) == 0:
+		return msg.Rcode != dns.RcodeSuccess && msg.Rcode != dns.RcodeNameError
+	case len(msg.Question) > 1:
+		return false
+	}
+	got := msg.Question[0]
+	return got.Qtype == q.Qtype && got.Qclass == q.Qclass && strings.EqualFold(got.Name, q.Name)
 }
 
 // read makes an entry of an answer.
