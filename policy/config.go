@@ -46,6 +46,7 @@ type Limits struct {
 	PerIP       int      `toml:"per_ip" default:"50" least:"1"`        // at once from one address
 	Rcpts       int      `toml:"rcpts" default:"1000" least:"1"`       // per transaction
 	Errors      int      `toml:"errors" default:"20" least:"1"`        // 5xx replies per session
+	Junk        int      `toml:"junk" default:"100" least:"1"`         // commands that move no mail, since the last message; each one more is an error
 	Messages    int      `toml:"messages" default:"1000" least:"1"`    // per session
 	Message     Bytes    `toml:"message" default:"50MB" least:"1024"`  // size
 	Hops        int      `toml:"hops" default:"50" least:"1"`          // Received fields
@@ -115,6 +116,11 @@ type Queue struct {
 	Delivery    string     `toml:"delivery" words:"cut-through spool" default:"cut-through"` // "cut-through": one copy to one next hop goes on while the client waits; "spool": always durable first
 	Bounce      string     `toml:"bounce" words:"outbound always" default:"outbound"`        // DSNs for mail that failed: "outbound", only for our own users, or "always"
 	Reserve     Bytes      `toml:"reserve" default:"100MB"`                                  // free space below which mail is refused with 452; the spool takes at most a twentieth of the disk
+}
+
+// GatewayLimits is the [limits] table: what holds for the gateway as a whole.
+type GatewayLimits struct {
+	Memory Bytes `toml:"memory" default:"256MB" least:"1048576"` // for the large messages (more than 256 KB) that are judged at once: twice the size of each; the others wait
 }
 
 // DNS is the [dns] table.

@@ -134,7 +134,7 @@ func (s *session) login(user, password string, err error) {
 		s.misread(err)
 		return
 	case user == "" || len(user) > 255 || !clean(user):
-		s.wrong(user)
+		s.wrong("") // nobody's name: it is not remembered
 		return
 	case s.srv.failures.banned(s.origin, user, s.set):
 		s.log().Info("login banned", "user", user)

@@ -80,6 +80,12 @@ func (s *session) chunk(size int64, last bool) {
 		s.refuseChunk(size, replyTooBig)
 		return
 	}
+	// Chunks without octets must not stretch the time for the message.
+	if !time.Now().Before(c.until(&s.set.Limits)) {
+		s.abort()
+		s.cut(errTimeout)
+		return
+	}
 	if err := s.readChunk(c, size); err != nil {
 		s.abort()
 		s.cut(err)

@@ -49,6 +49,11 @@ func (s *session) command(line []byte) {
 		return
 	}
 	s.dispatch(verb, arg)
+	if junk[verb] && !s.over && !s.trusted() {
+		if s.junk++; s.junk > s.set.Limits.Junk {
+			s.mistake()
+		}
+	}
 }
 
 // garbled answers a line with control characters. RFC 5321 section 2.3.8: CR
@@ -59,6 +64,10 @@ func (s *session) garbled(line []byte) {
 		s.over = true
 	}
 }
+
+// junk are the commands that move no mail. Whoever goes on and on with them
+// wants something else.
+var junk = map[string]bool{"EHLO": true, "HELO": true, "LHLO": true, "RSET": true, "NOOP": true, "VRFY": true, "HELP": true}
 
 func (s *session) dispatch(verb, arg string) {
 	switch verb {

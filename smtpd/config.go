@@ -54,6 +54,7 @@ type Limits struct {
 	PerAddress  int           // at once from one address [50]
 	Recipients  int           // per transaction [1000]
 	Errors      int           // 5xx replies per session [20]
+	Junk        int           // commands since the last message that lead to none; each one more counts as an error [100]
 	Messages    int           // per session [1000]
 	Message     int64         // octets of a message [50 MiB]
 	Rate        Rate          // messages from one address; zero: any
@@ -165,6 +166,7 @@ func (c Config) withDefaults() *Config {
 	orInt(&l.PerAddress, 50)
 	orInt(&l.Recipients, 1000)
 	orInt(&l.Errors, 20)
+	orInt(&l.Junk, 100)
 	orInt(&l.Messages, 1000)
 	orInt(&l.Message, 50<<20)
 	orInt(&l.Command, 5*time.Minute)

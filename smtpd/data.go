@@ -107,6 +107,7 @@ func (d *dots) next(p []byte, c *content) (used int, end bool) {
 func (s *session) complete(c *content) {
 	c.finish()
 	s.messages++
+	s.junk = 0
 	if r := c.verdict(); r.Code != 0 {
 		rcpts := len(s.tx.Recipients)
 		s.abort()

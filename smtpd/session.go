@@ -40,6 +40,7 @@ type session struct {
 	greeted  bool // EHLO, HELO or LHLO was said
 	over     bool // the connection closes after the replies
 	errors   int
+	junk     int // commands since the last message that led to none
 	messages int
 	failures int
 }
@@ -189,9 +190,15 @@ func (s *session) judge(r mail.Reply) {
 	case r.Code == 421:
 		s.over = true
 	case r.Permanent():
-		if s.errors++; s.errors >= s.set.Limits.Errors && !s.over {
-			s.last(mail.Reply{Code: 421, Enhanced: smtp.EnhancedCode{4, 7, 0}, Text: "too many errors; closing the connection"})
-		}
+		s.mistake()
+	}
+}
+
+// mistake counts an error. RFC 5321 section 7.8: a server may close the
+// connection of a client that attacks it.
+func (s *session) mistake() {
+	if s.errors++; s.errors >= s.set.Limits.Errors && !s.over {
+		s.last(mail.Reply{Code: 421, Enhanced: smtp.EnhancedCode{4, 7, 0}, Text: "too many errors; closing the connection"})
 	}
 }
 

@@ -80,7 +80,7 @@ func (in *instance) listenerConfig(p *policy.Policy, l *policy.Listener) (smtpd.
 		Auth: l.Auth.Backend != "", MaxFailures: l.Auth.MaxFailures, Ban: time.Duration(l.Auth.Ban),
 		Limits: smtpd.Limits{
 			Connections: l.Limits.Connections, PerAddress: l.Limits.PerIP, Recipients: l.Limits.Rcpts, Errors: l.Limits.Errors,
-			Messages: l.Limits.Messages, Message: int64(l.Limits.Message), Rate: smtpd.Rate{Messages: l.Limits.Rate.Count, Per: l.Limits.Rate.Per}, Command: time.Duration(l.Limits.Command),
+			Junk: l.Limits.Junk, Messages: l.Limits.Messages, Message: int64(l.Limits.Message), Rate: smtpd.Rate{Messages: l.Limits.Rate.Count, Per: l.Limits.Rate.Per}, Command: time.Duration(l.Limits.Command),
 			Data: time.Duration(l.Limits.Data), MinRate: int64(l.Limits.MinRate), GreetDelay: time.Duration(l.Limits.GreetDelay),
 		},
 		BareNewline: l.BareNewline, Spool: in.spool, Log: in.log,
