@@ -119,6 +119,9 @@ func (c *compiler) link(f *filters.Filter, n, tables *node) {
 	}
 	if w, ok := checker.(filters.Warner); ok {
 		for _, text := range w.Warnings() {
+			if n == nil {
+				text += fmt.Sprintf(" (the policy has no table [filter.%s])", f.Name)
+			}
 			c.log.warn(n, "filter %s: %s", f.Name, text)
 		}
 	}

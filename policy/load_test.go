@@ -142,7 +142,7 @@ func TestWarnings(t *testing.T) {
 	for _, w := range p.Warnings {
 		got += w.String() + "\n"
 	}
-	want := `p.toml:1:1: warning: filter virus: no engine is configured
+	want := `p.toml: warning: filter virus: no engine is configured (the policy has no table [filter.virus])
 p.toml:10:1: warning: list "unused" is not used
 p.toml:11:3: warning: no rule holds or refuses malware: add one with match = { virus = true }
 `

@@ -19,7 +19,7 @@ const (
 // A Problem is one thing that is wrong with a policy file, and where.
 type Problem struct {
 	File       string   `json:"file"`
-	Line       int      `json:"line"`   // from 1
+	Line       int      `json:"line"`   // from 1; 0: it stands nowhere in the file
 	Column     int      `json:"column"` // in characters, from 1
 	Severity   Severity `json:"severity"`
 	Text       string   `json:"text"`
@@ -28,11 +28,15 @@ type Problem struct {
 	Suggestion string   `json:"suggestion,omitempty"` // the word that was meant, perhaps
 }
 
-// String returns "file:line:column: text", without the source line.
+// String returns "file:line:column: text", without the source line; of what stands
+// nowhere in the file "file: text".
 func (p Problem) String() string {
 	kind := ""
 	if p.Severity == Warning {
 		kind = "warning: "
+	}
+	if p.Line == 0 {
+		return fmt.Sprintf("%s: %s%s", p.File, kind, p.Text)
 	}
 	return fmt.Sprintf("%s:%d:%d: %s%s", p.File, p.Line, p.Column, kind, p.Text)
 }
@@ -168,9 +172,15 @@ func (l *problemLog) key(n *node, format string, args ...any) {
 	l.at(Error, n, true, "", fmt.Sprintf(format, args...))
 }
 
-// warn warns about the key of n.
+// warn warns about the key of n; without one, about what stands nowhere in the
+// file.
 func (l *problemLog) warn(n *node, format string, args ...any) {
-	l.at(Warning, n, true, "", fmt.Sprintf(format, args...))
+	text := fmt.Sprintf(format, args...)
+	if n == nil {
+		l.add(Problem{File: l.src.name, Severity: Warning, Text: text})
+		return
+	}
+	l.at(Warning, n, true, "", text)
 }
 
 // word blames an unknown word in the value of n, or in its key, and suggests
