@@ -173,11 +173,10 @@ func (d *delivery) mayBounce(to []mail.Path) bool {
 func (d *delivery) hold(ctx context.Context) error {
 	for i := range d.out.Copies {
 		c := &d.out.Copies[i]
-		whole := c.Disposition == policy.Quarantine
-		if !whole && (c.Disposition != policy.Relay || !d.b.keepsOriginal(c.Actions)) {
+		if !d.b.isHeld(*c) {
 			continue
 		}
-		if err := d.holdCopy(ctx, c, whole); err != nil {
+		if err := d.holdCopy(ctx, c, c.Disposition == policy.Quarantine); err != nil {
 			d.unhold(ctx)
 			return err
 		}

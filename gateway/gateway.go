@@ -87,8 +87,12 @@ func (g *Gateway) SetQueue(q *queue.Queue) { g.queue = q }
 func (g *Gateway) State() *State { return g.state.Load() }
 
 // Swap puts a new State in force and lets the old one end with its last
-// transaction.
+// transaction. The room for large messages goes on as it is, unless it has
+// another size now.
 func (g *Gateway) Swap(st *State) {
+	if old := g.State(); old != nil && old.room.size == st.room.size {
+		st.room = old.room
+	}
 	if old := g.state.Swap(st); old != nil {
 		old.Close()
 	}

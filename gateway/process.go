@@ -28,9 +28,18 @@ type Copy struct {
 }
 
 // Process takes a complete transaction to its outcome and says what the client
-// is told: one reply per recipient.
+// is told: one reply per recipient. Large messages wait for their turn.
 func (g *Gateway) Process(ctx context.Context, tx *mail.Transaction) []mail.Reply {
-	out := g.Judge(ctx, tx)
+	b := begunOf(tx)
+	seat, err := b.room.enter(ctx, tx.Message)
+	defer seat.leave()
+	var out *Outcome
+	if err != nil {
+		out = putOff(tx, err)
+	} else {
+		out = g.Judge(ctx, tx)
+		b.makeRoom(&seat, tx, out)
+	}
 	fates := g.Deliver(ctx, tx, out)
 	g.record(tx, out, fates)
 	replies := make([]mail.Reply, len(fates))

@@ -24,6 +24,7 @@ type State struct {
 	hops   map[string]*relay.Hop // by name of the upstream
 	ours   map[string]bool       // site.domains
 	files  map[string]*recipientFile
+	room   *room // for the large messages that are judged
 
 	mu      sync.Mutex
 	using   int
@@ -34,7 +35,7 @@ type State struct {
 // NewState opens the filters of p and prepares its next hops. Its errors name
 // the file or the filter to blame.
 func NewState(p *policy.Policy, parse mail.Options, env *filters.Env) (*State, error) {
-	st := &State{Policy: p, Parse: parse, hops: map[string]*relay.Hop{}, ours: map[string]bool{}, files: map[string]*recipientFile{}}
+	st := &State{Policy: p, Parse: parse, hops: map[string]*relay.Hop{}, ours: map[string]bool{}, files: map[string]*recipientFile{}, room: newRoom(int64(p.Limits.Memory))}
 	for _, d := range p.Site.Domains {
 		st.ours[d] = true
 	}

@@ -47,6 +47,7 @@ type fileTable struct {
 	TLS        TLS             `toml:"tls"`
 	Upstream   []Upstream      `toml:"upstream"`
 	Queue      Queue           `toml:"queue"`
+	Limits     GatewayLimits   `toml:"limits"`
 	List       *node           `toml:"list"`
 	Group      *node           `toml:"group"`
 	DNS        DNS             `toml:"dns"`
@@ -121,7 +122,7 @@ func (c *compiler) compile() {
 	c.version(t.Version)
 	p := c.p
 	p.Mode, p.Site, p.Listeners, p.TLS, p.Upstreams = t.Mode, t.Site, t.Listener, t.TLS, t.Upstream
-	p.Queue, p.DNS, p.Quarantine, p.Storage = t.Queue, t.DNS, t.Quarantine, t.Storage
+	p.Queue, p.Limits, p.DNS, p.Quarantine, p.Storage = t.Queue, t.Limits, t.DNS, t.Quarantine, t.Storage
 	p.Log, p.Metrics, p.Audit, p.Tests = t.Log, t.Metrics, t.Audit, t.Test
 	c.checkSite()
 	c.checkListeners()

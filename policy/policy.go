@@ -22,6 +22,7 @@ type Policy struct {
 	TLS        TLS
 	Upstreams  []Upstream
 	Queue      Queue
+	Limits     GatewayLimits
 	DNS        DNS
 	Quarantine QuarantineTable
 	Storage    Storage

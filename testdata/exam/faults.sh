@@ -4,7 +4,7 @@
 #
 #   killloop  kill -9 under load, every message durable before its 250
 #   direct    the same with cut-through delivery
-#   killat    kill -9 at the Nth use of a system call
+#   killat    kill -9 at the Nth use of a system call: durable, small and large, and cut-through
 #   inject    a system call fails at its Nth use
 #   diskfull  the state lies on a file system of 64 MB that fills
 #   idle      10,000 idle sessions
@@ -13,7 +13,8 @@
 #   fds       128 file descriptors and 300 clients
 #   big       30 messages of 20 MB at once
 #
-# ROUNDS (20) sets the rounds of killloop and direct, UPTO (3) the N of inject.
+# ROUNDS (20) sets the rounds of killloop and direct, UPTO the largest N of inject
+# (3) and killat (6), LIMIT (900) the seconds that one fault may take.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/gateway.sh"
@@ -33,7 +34,9 @@ run() {
   take_ports 2525 2600
   rm -rf "$POSTERN_STATE"
   mkdir -p "$POSTERN_STATE"
-  (cd "$work" && timeout 900 python3 "$exam/faults.py" "$what" "$@") | tee "$work/result"
+  local script=("$exam/faults.py" "$what")
+  [[ $what != killat ]] || script=("$here/killat.py")
+  (cd "$work" && timeout "${LIMIT:-900}" python3 "${script[@]}" "$@") | tee "$work/result"
   tail -n 1 "$work/result" | python3 "$here/limits.py" "$what" "$limits"
 }
 
@@ -46,7 +49,14 @@ for what; do
     change delivery cut-through
     run 'r["lost"] == 0 and r["truncated"] == 0 and r["acknowledged"] > 100' killloop --rounds "${ROUNDS:-20}"
     ;;
-  killat) run 'r["lost"] == 0 and r["cases"] > 0' killat --call write,pwrite64,fsync,fdatasync,openat,unlinkat --upto 4 --wait 10 ;;
+  killat)
+    calls=write,writev,pwrite64,fsync,fdatasync,openat,renameat,linkat,unlinkat,ftruncate,close
+    ok='r["lost"] == 0 and r["truncated"] == 0 and r["cases"] >= 8'
+    run "$ok" killat "$calls" "${UPTO:-6}" 15 2000
+    run "$ok" killat "$calls" "${UPTO:-6}" 15 1000000 # it lies in a file
+    change delivery cut-through
+    run "$ok" killat "$calls" "${UPTO:-6}" 15 2000
+    ;;
   inject)
     run 'r["lost"] == 0 and r["not serving afterwards"] == 0 and r["cases"] > 0' \
       inject --call fsync,fdatasync,pwrite64,openat,renameat,unlinkat --upto "${UPTO:-3}" --wait 6
