@@ -109,6 +109,7 @@ func (in *instance) controlHandler() http.Handler {
 	mux.HandleFunc("POST /quarantine/{id}/release", in.answer(in.heldRelease))
 	mux.HandleFunc("DELETE /quarantine/{id}", in.answer(in.heldDelete))
 	mux.HandleFunc("POST /forget", in.answer(in.forget))
+	mux.HandleFunc("POST /keys", in.answer(in.keyNoted))
 	return mux
 }
 

@@ -16,8 +16,9 @@ type keysCmd struct {
 }
 
 type dkimKeysCmd struct {
-	New dkimNewCmd `cmd:"" help:"Make a key and print the DNS record to publish."`
-	DNS dkimDNSCmd `cmd:"" help:"Print the DNS record of a key."`
+	Rotate dkimRotateCmd `cmd:"" help:"Make the keys of domains and replace them in time, one safe step at each call."`
+	New    dkimNewCmd    `cmd:"" help:"Make a key and print the DNS record to publish."`
+	DNS    dkimDNSCmd    `cmd:"" help:"Print the DNS record of a key."`
 }
 
 // dkimName is where a key is published.
@@ -36,16 +37,9 @@ func (n dkimName) check() error {
 	return nil
 }
 
-// print writes the record as a zone file wants it: strings of at most 255 bytes
-// (RFC 1035 section 3.3).
+// print writes the record as a zone file wants it.
 func (n dkimName) print(w io.Writer, record string) {
-	fmt.Fprintf(w, "%s. IN TXT (", dkim.RecordName(n.Selector, n.Domain))
-	for len(record) > 0 {
-		part := record[:min(255, len(record))]
-		record = record[len(part):]
-		fmt.Fprintf(w, " %q", part)
-	}
-	fmt.Fprintln(w, " )")
+	fmt.Fprint(w, dkim.ZoneLine(dkim.RecordName(n.Selector, n.Domain), record))
 }
 
 type dkimNewCmd struct {
