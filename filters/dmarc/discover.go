@@ -1,0 +1,52 @@
+package dmarc
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"postern/dns"
+	"postern/mail"
+)
+
+// Discover returns the record that applies to an author domain (RFC 9989 section
+// 4.10.1), nil if there is none.
+func Discover(ctx context.Context, r dns.Resolver, domain string) (*Record, error) {
+	f := &finder{ctx: ctx, resolver: r, known: map[string]found{}}
+	return f.discover(mail.NormalDomain(domain))
+}
+
+// Unauthorised returns the destinations of aggregate reports that have not agreed
+// to take them: those of other organisations must publish it (RFC 9990 section
+// 4). What is no mailto: URI is left out.
+func (r *Record) Unauthorised(ctx context.Context, resolver dns.Resolver) ([]string, error) {
+	f := &finder{ctx: ctx, resolver: resolver, known: map[string]found{}}
+	own, err := f.organisation(r.Domain)
+	if err != nil {
+		return nil, err
+	}
+	var bad []string
+	for _, u := range r.RUA {
+		scheme, address, _ := strings.Cut(u, ":")
+		host := mail.NormalDomain(address[strings.LastIndexByte(address, '@')+1:])
+		if !strings.EqualFold(scheme, "mailto") || slices.Contains(bad, host) {
+			continue
+		}
+		other, err := f.organisation(host)
+		if err != nil {
+			return nil, err
+		}
+		if other == own {
+			continue
+		}
+		answer, err := resolver.TXT(ctx, r.Domain+"._report._dmarc."+host)
+		if err != nil && !errors.Is(err, dns.ErrNotFound) {
+			return nil, err
+		}
+		if !slices.ContainsFunc(answer.Records, version.MatchString) {
+			bad = append(bad, host)
+		}
+	}
+	return bad, nil
+}
