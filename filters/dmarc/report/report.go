@@ -1,6 +1,10 @@
-// Package report reads the aggregate reports that others send about mail with
-// our domains as author (RFC 9990, and the form of RFC 7489 before it), and makes
-// a table of them: source, messages, how many pass and how many fail.
+// Package report reads and writes aggregate reports: what an organisation saw in
+// a day of the mail with a domain as author (RFC 9990, and the form of RFC 7489
+// before it).
+//
+// Sums makes a table of the reports that others send about our domains: source,
+// messages, how many pass and how many fail. XML and Mail write those that we
+// send, as RFC 9990 has them.
 //
 // ParseReport takes what comes: XML, packed by gzip or zip or not, or the whole
 // message that it came in. Anybody can send us such a thing, so that it is read
@@ -14,16 +18,14 @@
 //
 // # Diagnostics
 //
-// Errors wrap ErrNotReport if there is no report in the data, and ErrTooLarge if
-// it is beyond the limits.
+// Errors of reading wrap ErrNotReport if there is no report in the data, and
+// ErrTooLarge if it is beyond the limits. XML refuses a report without records,
+// which RFC 9990 does not know.
 package report
 
 import (
-	"cmp"
 	"errors"
 	"net/netip"
-	"slices"
-	"strings"
 	"time"
 )
 
@@ -52,6 +54,7 @@ type Published struct {
 	Domain     string
 	P, SP, NP  string
 	DKIM, SPF  string // alignment: "r", "s", or empty
+	FO         string // when failure reports are wanted
 	Testing    bool   // t=y
 	Percentage string // pct, in reports by RFC 7489
 	Discovery  string // "psl" or "treewalk"
@@ -84,46 +87,4 @@ type Auth struct {
 	Scope    string // of SPF
 	Result   string
 	Comment  string
-}
-
-// A Row is one line of the table: what a source sent with a domain as author.
-type Row struct {
-	Source            netip.Addr
-	Domain            string
-	Count, Pass, Fail int64
-}
-
-// Table sums reports up, by source and author domain, the most messages first.
-func Table(reports ...*Report) []Row {
-	type key struct {
-		source netip.Addr
-		domain string
-	}
-	at := map[key]int{}
-	var rows []Row
-	for _, r := range reports {
-		for i := range r.Records {
-			rec := &r.Records[i]
-			k := key{rec.Source, rec.HeaderFrom}
-			if k.domain == "" {
-				k.domain = r.Policy.Domain
-			}
-			n, ok := at[k]
-			if !ok {
-				n = len(rows)
-				at[k] = n
-				rows = append(rows, Row{Source: k.source, Domain: k.domain})
-			}
-			rows[n].Count += rec.Count
-			if rec.Passes() {
-				rows[n].Pass += rec.Count
-			} else {
-				rows[n].Fail += rec.Count
-			}
-		}
-	}
-	slices.SortStableFunc(rows, func(a, b Row) int {
-		return cmp.Or(cmp.Compare(b.Count, a.Count), a.Source.Compare(b.Source), strings.Compare(a.Domain, b.Domain))
-	})
-	return rows
 }

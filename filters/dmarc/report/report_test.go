@@ -78,25 +78,6 @@ func TestParseReport(t *testing.T) {
 	if diff := cmp.Diff(want, r, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 		t.Error(diff)
 	}
-	rows := Table(r, r)
-	if diff := cmp.Diff([]Row{{want.Records[0].Source, "example.org", 24, 24, 0}, {want.Records[1].Source, "example.org", 6, 0, 6}}, rows, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
-		t.Error(diff)
-	}
-}
-
-func TestTable(t *testing.T) {
-	a, b := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
-	rows := Table(&Report{Policy: Published{Domain: "example.org"}, Records: []Record{
-		{Source: b, Count: 2, SPF: "pass"}, {Source: a, Count: 1, DKIM: "pass", HeaderFrom: "b.example.org"},
-		{Source: a, Count: 1, HeaderFrom: "a.example.org"}, {Source: b, Count: 3},
-	}})
-	want := []Row{{b, "example.org", 5, 2, 3}, {a, "a.example.org", 1, 0, 1}, {a, "b.example.org", 1, 1, 0}}
-	if diff := cmp.Diff(want, rows, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
-		t.Error(diff)
-	}
-	if Table() != nil {
-		t.Error("a table of nothing")
-	}
 }
 
 func packGzip(t testing.TB, data []byte) []byte {
@@ -256,7 +237,7 @@ func TestCorpora(t *testing.T) {
 		default:
 			reports++
 			records += len(r.Records)
-			if r.Policy.Domain == "" || len(r.Records) == 0 || len(Table(r)) == 0 {
+			if r.Policy.Domain == "" || len(r.Records) == 0 || len(table(r)) == 0 {
 				t.Errorf("%s: %+v", path, r.Policy)
 			}
 		}
@@ -283,7 +264,7 @@ func FuzzParseReport(f *testing.F) {
 			}
 			return
 		}
-		for _, row := range Table(r) {
+		for _, row := range table(r) {
 			if row.Pass+row.Fail != row.Count || row.Count < 0 {
 				t.Fatal(fmt.Sprint(row))
 			}

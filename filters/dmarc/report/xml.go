@@ -42,6 +42,7 @@ type (
 		NP         string `xml:"np"`
 		DKIM       string `xml:"adkim"`
 		SPF        string `xml:"aspf"`
+		FO         string `xml:"fo"`
 		Testing    string `xml:"testing"`
 		Percentage string `xml:"pct"`
 		Discovery  string `xml:"discovery_method"`
@@ -257,7 +258,7 @@ func (r *Report) element(d *xml.Decoder, start xml.StartElement) (bool, error) {
 			return false, err
 		}
 		r.Policy = Published{
-			Domain: word(p.Domain), P: word(p.P), SP: word(p.SP), NP: word(p.NP), DKIM: word(p.DKIM), SPF: word(p.SPF),
+			Domain: word(p.Domain), P: word(p.P), SP: word(p.SP), NP: word(p.NP), DKIM: word(p.DKIM), SPF: word(p.SPF), FO: word(p.FO),
 			Testing: word(p.Testing) == "y", Percentage: word(p.Percentage), Discovery: word(p.Discovery),
 		}
 	case "record":
