@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -54,12 +55,19 @@ type calloutCache struct {
 	entries *lru.Cache[calloutKey, calloutEntry]
 }
 
-// A calloutKey is a recipient of a next hop. One without local-part stands for
-// an address that cannot exist: Exists there means that the next hop accepts
-// every address of the domain.
+// A calloutKey is a recipient of a next hop, which is told by where it is and not
+// by its name: a reload may give the name to another. One without local-part
+// stands for an address that cannot exist: Exists there means that the next hop
+// accepts every address of the domain.
 type calloutKey struct {
-	hop string
-	to  mail.Path
+	at   string // the addresses of the next hop
+	lmtp bool
+	user string // as whom it is asked
+	to   mail.Path
+}
+
+func keyOfCallout(hop *Hop, to mail.Path) calloutKey {
+	return calloutKey{strings.Join(hop.To, " "), hop.LMTP, hop.User, to}
 }
 
 type calloutEntry struct {
@@ -98,7 +106,7 @@ func (c *calloutCache) get(k calloutKey, v VerifyCache, now time.Time) (calloutE
 // next hop's, or zero.
 func (c *Client) Callout(ctx context.Context, hop *Hop, to mail.Path) (Existence, mail.Reply, error) {
 	now := c.o.Now()
-	key, anyone := calloutKey{hop.Name, to}, calloutKey{hop.Name, mail.Path{Domain: to.Domain}}
+	key, anyone := keyOfCallout(hop, to), keyOfCallout(hop, mail.Path{Domain: to.Domain})
 	known, fresh := c.callout.get(key, hop.Verify, now)
 	if fresh {
 		return known.existence, known.reply, nil

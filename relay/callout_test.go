@@ -159,3 +159,33 @@ func TestCalloutAcceptsAllIsForgotten(t *testing.T) {
 		t.Error(s)
 	}
 }
+
+// TestCalloutOfAnotherHop: what one next hop has said is not the word of another
+// that has got its name.
+func TestCalloutOfAnotherHop(t *testing.T) {
+	user := path("user@example.com")
+	old := (&fake{say: map[string]string{"RCPT": "550 5.1.1 no"}}).start(t)
+	now := (&fake{say: map[string]string{"RCPT": "550 5.1.1 no", "RCPT TO:<user@example.com>": "250 ok"}}).start(t)
+	c := newTestClient(t, patient)
+	for _, step := range []struct {
+		f    *fake
+		want Existence
+	}{{old, Absent}, {now, Exists}, {old, Absent}} {
+		hop := hopTo(step.f)
+		hop.Name = "mailbox"
+		if got, _, err := c.Callout(t.Context(), hop, user); got != step.want {
+			t.Errorf("%v, %v; want %v", got, err, step.want)
+		}
+	}
+	if _, lines, _ := old.got(); strings.Count(strings.Join(lines, "\n"), "RCPT TO:<user@") != 1 {
+		t.Errorf("the first was asked %q", lines)
+	}
+	renamed := hopTo(now)
+	renamed.Name = "another name"
+	if _, _, err := c.Callout(t.Context(), renamed, user); err != nil {
+		t.Error(err)
+	}
+	if _, lines, _ := now.got(); strings.Count(strings.Join(lines, "\n"), "RCPT TO:<user@") != 1 {
+		t.Errorf("by another name it is asked again: %q", lines)
+	}
+}
