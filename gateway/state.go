@@ -23,8 +23,7 @@ type State struct {
 	Parse  mail.Options          // limits and unpackers for received messages
 	hops   map[string]*relay.Hop // by name of the upstream
 	ours   map[string]bool       // site.domains
-	files  map[string]*recipientFile
-	room   *room // for the large messages that are judged
+	room   *room                 // for the large messages that are judged
 
 	mu      sync.Mutex
 	using   int
@@ -35,7 +34,7 @@ type State struct {
 // NewState opens the filters of p and prepares its next hops. Its errors name
 // the file or the filter to blame.
 func NewState(p *policy.Policy, parse mail.Options, env *filters.Env) (*State, error) {
-	st := &State{Policy: p, Parse: parse, hops: map[string]*relay.Hop{}, ours: map[string]bool{}, files: map[string]*recipientFile{}, room: newRoom(int64(p.Limits.Memory))}
+	st := &State{Policy: p, Parse: parse, hops: map[string]*relay.Hop{}, ours: map[string]bool{}, room: newRoom(int64(p.Limits.Memory))}
 	for _, d := range p.Site.Domains {
 		st.ours[d] = true
 	}
@@ -46,11 +45,6 @@ func NewState(p *policy.Policy, parse mail.Options, env *filters.Env) (*State, e
 			return nil, fmt.Errorf("upstream %q: %w", u.Name, err)
 		}
 		st.hops[u.Name] = hop
-		if u.Recipients.Check == "file" {
-			if st.files[u.Name], err = readRecipients(u.Recipients.File); err != nil {
-				return nil, fmt.Errorf("upstream %q: recipients: %w", u.Name, err)
-			}
-		}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	st.cancel = cancel

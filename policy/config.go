@@ -104,7 +104,13 @@ type RecipientCheck struct {
 	File          string   `toml:"file"`
 	Cache         Duration `toml:"cache" default:"1h"`
 	NegativeCache Duration `toml:"negative_cache" default:"5m"`
+
+	known *addressSet // what File lists
 }
+
+// Lists reports whether the recipients file names the recipient, or its domain.
+// The local-part's case does not count.
+func (r *RecipientCheck) Lists(to mail.Path) bool { return r.known != nil && r.known.has(to) }
 
 // Queue is the [queue] table.
 type Queue struct {

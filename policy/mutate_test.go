@@ -16,6 +16,8 @@ func exampleOptions() LoadOptions {
 	o := fakeOptions()
 	o.ReadFile = func(name string) ([]byte, error) {
 		switch filepath.Base(name) {
+		case "recipients":
+			return []byte("# who is there\nBob@example.fr\n@list.example.fr\n"), nil
 		case "newsletters.txt", "interns.txt":
 			return []byte("# entries\nnews@letter.example\n\n@digest.example # a domain\n"), nil
 		}

@@ -232,11 +232,11 @@ func (c *compiler) namesFrom(n *node, set *addressSet, kind string) {
 		c.log.value(f, "%s.%s: read file: %s", kind, n.key, err)
 		return
 	}
-	c.fileNames(path, text, set)
+	c.fileNames(path, text, set.add)
 }
 
 // fileNames reads a list file: one entry a line, # begins a comment.
-func (c *compiler) fileNames(path string, text []byte, set *addressSet) {
+func (c *compiler) fileNames(path string, text []byte, add func(entry string) error) {
 	src := &source{name: path, text: string(text)}
 	at := 0
 	lines := bufio.NewScanner(bytes.NewReader(text))
@@ -246,7 +246,7 @@ func (c *compiler) fileNames(path string, text []byte, set *addressSet) {
 		raw := lines.Text()
 		entry, _, _ := strings.Cut(raw, "#")
 		if trimmed := strings.TrimSpace(entry); trimmed != "" {
-			if err := set.add(trimmed); err != nil {
+			if err := add(trimmed); err != nil {
 				start := at + strings.Index(raw, trimmed)
 				c.log.add(src.problem(Error, start, start+len(trimmed), err.Error()))
 			}

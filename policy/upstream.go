@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"fmt"
 	"net"
 	"strconv"
 	"strings"
@@ -78,15 +79,36 @@ func (c *compiler) checkUpstreams(n *node) {
 		if (u.User == "") != (u.Password.value == "") && !c.log.failed() {
 			c.log.key(at, "upstream %q: user and password go together", u.Name)
 		}
-		if u.Recipients.Check == "file" && u.Recipients.File == "" {
-			c.log.key(at, `upstream %q: recipients.check = "file" needs recipients.file`, u.Name)
+		if u.Recipients.Check == "file" {
+			c.recipientsFile(u, at)
 		}
 	}
 	for i, d := range c.p.Site.Domains {
 		if _, ok := c.p.UpstreamFor("", mail.Path{Local: "x", Domain: d}); !ok && validDomain(d) {
-			c.log.value(c.domainNode(i), "no upstream takes mail for %s", d)
+			c.log.value(c.domainNode(i), "no upstream takes mail for %s: add it to the key for of an [[upstream]]", d)
 		}
 	}
+}
+
+// recipientsFile reads the list of who is there: an address or @domain a line.
+// It is part of the policy, as lists are: a change of it is noticed.
+func (c *compiler) recipientsFile(u *Upstream, at *node) {
+	if u.Recipients.File == "" {
+		c.log.key(at, `upstream %q: recipients.check = "file" needs recipients.file`, u.Name)
+		return
+	}
+	text, path, err := c.readFile(u.Recipients.File)
+	if err != nil {
+		c.log.value(at.find("recipients", "file"), "upstream %q: recipients: read file: %s", u.Name, err)
+		return
+	}
+	u.Recipients.known = &addressSet{}
+	c.fileNames(path, text, func(entry string) error {
+		if !strings.Contains(entry, "@") { // as an entry of a list it would be a domain
+			return fmt.Errorf("%q is neither an address nor @domain", entry)
+		}
+		return u.Recipients.known.add(entry)
+	})
 }
 
 func (c *compiler) domainNode(i int) *node {
