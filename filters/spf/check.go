@@ -292,14 +292,16 @@ func (c *check) mx(m *mechanism, target string) (bool, verdict) {
 	if v := c.missed(err); v.result != "" {
 		return false, v
 	}
-	if len(answer.Records) > maxHosts {
-		return false, verdict{PermError, fmt.Sprintf("%s has more than %d exchangers", target, maxHosts)}
-	}
 	ask := c.resolver.AAAA
 	if c.addr.Is4() {
 		ask = c.resolver.A
 	}
-	for _, mx := range answer.Records {
+	for i, mx := range answer.Records {
+		// RFC 7208 section 4.6.4: the limit is one of look-ups. A client that is
+		// found before it is reached has passed.
+		if i == maxHosts {
+			return false, verdict{PermError, fmt.Sprintf("%s has more than %d exchangers", target, maxHosts)}
+		}
 		if mx.Host == "" {
 			continue // RFC 7505: no exchanger
 		}

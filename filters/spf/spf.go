@@ -197,9 +197,9 @@ func isSafe(domain string) bool {
 
 // verdictOf makes the verdict of the outcomes: the first is that of the
 // reverse-path, the second that of HELO. One that stands for both is one
-// authentication result.
+// authentication result. Its details are the filters.Client that was checked.
 func verdictOf(client filters.Client, outcomes []outcome) filters.Verdict {
-	var v filters.Verdict
+	v := filters.Verdict{Details: client}
 	for i, o := range outcomes {
 		prefix := forMail
 		if i > 0 {

@@ -2,10 +2,13 @@ package spf
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"io"
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -260,4 +263,30 @@ func FuzzRecord(f *testing.F) {
 		}
 		t.Errorf("%q: %+v", txt, a)
 	})
+}
+
+// TestManyExchangers checks that the limit of ten exchangers is one of look-ups:
+// a client among the first ten passes, whatever comes after them.
+func TestManyExchangers(t *testing.T) {
+	var mx []string
+	names := map[string]any{}
+	for i := range 12 {
+		name := fmt.Sprintf("mx%d.many.example", i)
+		mx = append(mx, fmt.Sprintf("%d %s", i, name))
+		names[name] = map[string]any{"A": []string{fmt.Sprintf("192.0.2.%d", i+1)}}
+	}
+	names["many.example"] = map[string]any{"TXT": []string{"v=spf1 mx -all"}, "MX": mx}
+	text, err := json.Marshal(names)
+	if err != nil {
+		t.Fatal(err)
+	}
+	z, err := dns.ParseZone(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for addr, want := range map[string]string{"192.0.2.1": Pass, "192.0.2.10": Pass, "192.0.2.11": PermError, "192.0.2.99": PermError} {
+		if a := Check(t.Context(), z, Query{Addr: netip.MustParseAddr(addr), Domain: "many.example", At: time.Now(), MaxVoid: 2}); a.Result != want {
+			t.Errorf("%s: %+v, want %s", addr, a, want)
+		}
+	}
 }
