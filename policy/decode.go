@@ -126,6 +126,10 @@ func (d *decoder) unknownKey(n *node, where string, known []string) {
 	}
 	in := ""
 	if where != "" {
+		if n.key == "mode" || n.key == "version" {
+			d.log.key(n, "%s belongs at the top of the file, before the first table: here it is a key of %s", n.key, where)
+			return
+		}
 		in = " in " + where
 	}
 	d.log.word(n, true, n.key, fmt.Sprintf("unknown key %q%s", n.key, in), known)
@@ -251,6 +255,10 @@ func (d *decoder) text(n *node, where string, read func(string) error) {
 		s, ok = t.Format(time.RFC3339), true
 	}
 	if !ok || n.kind != scalarNode {
+		if err := read(fmt.Sprint(n.value)); err != nil && n.kind == scalarNode {
+			d.blame(n, fmt.Sprint(n.value), where, err) // it says how the value is written
+			return
+		}
 		d.log.value(n, "%s must be a string in quotes", where)
 		return
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/BurntSushi/toml"
@@ -103,7 +104,7 @@ func (c *compiler) parse() bool {
 	var pe toml.ParseError
 	switch {
 	case errors.As(err, &pe):
-		c.log.add(c.log.src.problem(Error, pe.Position.Start, pe.Position.Start+pe.Position.Len, pe.Message))
+		c.log.add(c.log.src.problem(Error, pe.Position.Start, pe.Position.Start+pe.Position.Len, pe.Message+syntaxRemedy(pe.Message)))
 		return false
 	case err != nil:
 		c.log.value(nil, "%s", err)
@@ -112,6 +113,23 @@ func (c *compiler) parse() bool {
 	c.root = scan(c.log.src.text)
 	c.root.fill(values)
 	return true
+}
+
+// syntaxRemedies say what to do about the commonest mistakes in TOML, by the
+// beginning of the parser's message.
+var syntaxRemedies = []struct{ message, remedy string }{
+	{"expected value but found", `: a text stands in straight quotes, as in "text"`},
+	{"strings cannot contain newlines", ": is a quote missing at the end?"},
+	{"expected '.' or '=', but got", ": a line is KEY = VALUE, a comment begins with #"},
+}
+
+func syntaxRemedy(message string) string {
+	for _, r := range syntaxRemedies {
+		if strings.HasPrefix(message, r.message) {
+			return r.remedy
+		}
+	}
+	return ""
 }
 
 // compile goes on after mistakes as far as it makes sense, so that all are told

@@ -286,7 +286,7 @@ func compileScore(c *compiler, n *node, k *keyUse) *condition {
 	default:
 		c.log.value(n, "%s must be a number", k.where)
 	}
-	if least <= 0 {
+	if least <= 0 && !c.log.blames(n) {
 		c.log.value(n, "%s must be more than 0", k.where)
 	}
 	rests := c.p.scoring

@@ -172,35 +172,34 @@ func (l *problemLog) key(n *node, format string, args ...any) {
 	l.at(Error, n, true, "", fmt.Sprintf(format, args...))
 }
 
-// warn warns about the key of n; without one, about what stands nowhere in the
-// file.
+// warn warns about the key of n.
 func (l *problemLog) warn(n *node, format string, args ...any) {
-	text := fmt.Sprintf(format, args...)
-	if n == nil {
-		l.add(Problem{File: l.src.name, Severity: Warning, Text: text})
-		return
-	}
-	l.at(Warning, n, true, "", text)
+	l.at(Warning, n, true, "", fmt.Sprintf(format, args...))
 }
+
+// maxKnown is how many known words a problem lists at most.
+const maxKnown = 40
 
 // word blames an unknown word in the value of n, or in its key, and suggests
 // the known one that is nearest.
 func (l *problemLog) word(n *node, key bool, word, text string, known []string) {
 	near := nearest(word, known)
-	if near == "" && len(known) > 0 && len(known) <= 12 {
+	if near == "" && len(known) > 0 && len(known) <= maxKnown {
 		text += "; known: " + strings.Join(known, ", ")
 	}
 	l.at(Error, n, key, near, text)
 }
 
+// at blames the key or the value of n; without one, what stands nowhere in the
+// file.
 func (l *problemLog) at(severity Severity, n *node, key bool, near, text string) {
-	at, end := 0, 0
-	switch {
-	case n == nil:
-	case key:
+	if n == nil {
+		l.add(Problem{File: l.src.name, Severity: severity, Text: text})
+		return
+	}
+	at, end := n.at, n.end
+	if key {
 		at, end = n.keyAt, n.keyEnd
-	default:
-		at, end = n.at, n.end
 	}
 	p := l.src.problem(severity, at, end, text)
 	p.Suggestion = near
