@@ -45,7 +45,7 @@ type Filter struct {
 	Actions  []ActionDoc // rewrites that it offers to the policy
 	Scoring  bool        // its symbols are opinions about content: a skip rule may name it, and an allow list may lift them
 	NoScan   bool        // it only rewrites: it has no verdict and is not run by the chain
-	Light    bool        // it only computes, in little time: the chain runs it without a goroutine
+	Light    bool        // all that it waits for ends with its context, so that it needs no goroutine that can be left behind
 
 	// New returns a Checker with the default settings. The TOML table is decoded
 	// over it, so its exported fields with toml tags are the settings.
@@ -115,6 +115,12 @@ type Opener interface {
 // errors name the setting: they are *SettingError where one is to blame.
 type Validator interface {
 	Validate() error
+}
+
+// A SiteValidator is a Checker whose settings must fit the domains of [site]. It
+// is asked like a Validator, after it.
+type SiteValidator interface {
+	ValidateSite(domains []string) error
 }
 
 // A Warner has something to say to the administrator at `postern check`, such as
@@ -200,6 +206,7 @@ type Symbol struct {
 type Verdict struct {
 	Symbols []Symbol
 	Auth    []mail.AuthResult // for the Authentication-Results field
+	Details any               // for those who know the filter and its type; nil for most
 }
 
 // A Result is the outcome of running one filter. If Err is not nil the filter

@@ -117,6 +117,11 @@ func (c *compiler) link(f *filters.Filter, n, tables *node) {
 			c.blameSetting(n, n, err)
 		}
 	}
+	if v, ok := checker.(filters.SiteValidator); ok && !c.log.failed() {
+		if err := v.ValidateSite(c.p.Site.Domains); err != nil {
+			c.blameSetting(n, n, err)
+		}
+	}
 	if w, ok := checker.(filters.Warner); ok {
 		for _, text := range w.Warnings() {
 			if n == nil {

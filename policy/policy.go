@@ -2,6 +2,7 @@ package policy
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 
 	"postern/filters"
@@ -60,6 +61,21 @@ func (p *Policy) Ours(to mail.Path) bool {
 
 // Rules returns how many rules there are.
 func (p *Policy) Rules() int { return len(p.rules) }
+
+// Asks reports whether the match of a rule has a condition that rests on what
+// this filter has found, and on nothing else.
+func (p *Policy) Asks(rule, filter string) bool {
+	at, ok := p.filters[filter]
+	if !ok {
+		return false
+	}
+	for _, r := range p.rules {
+		if r.name == rule {
+			return slices.ContainsFunc(r.match, func(c *condition) bool { return c.rests == 1<<at })
+		}
+	}
+	return false
+}
 
 // Listener returns the listener of that name.
 func (p *Policy) Listener(name string) (*Listener, bool) {

@@ -2,9 +2,7 @@ package dmarc
 
 import (
 	"context"
-	"errors"
 	"slices"
-	"strings"
 
 	"postern/dns"
 	"postern/mail"
@@ -28,24 +26,16 @@ func (r *Record) Unauthorised(ctx context.Context, resolver dns.Resolver) ([]str
 	}
 	var bad []string
 	for _, u := range r.RUA {
-		scheme, address, _ := strings.Cut(u, ":")
-		host := mail.NormalDomain(address[strings.LastIndexByte(address, '@')+1:])
-		if !strings.EqualFold(scheme, "mailto") || slices.Contains(bad, host) {
+		p, ok := u.address()
+		if !ok || slices.Contains(bad, p.Domain) {
 			continue
 		}
-		other, err := f.organisation(host)
+		_, why, err := f.destination(r.Domain, own, u)
 		if err != nil {
 			return nil, err
 		}
-		if other == own {
-			continue
-		}
-		answer, err := resolver.TXT(ctx, r.Domain+"._report._dmarc."+host)
-		if err != nil && !errors.Is(err, dns.ErrNotFound) {
-			return nil, err
-		}
-		if !slices.ContainsFunc(answer.Records, version.MatchString) {
-			bad = append(bad, host)
+		if why != "" {
+			bad = append(bad, p.Domain)
 		}
 	}
 	return bad, nil

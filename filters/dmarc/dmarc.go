@@ -16,6 +16,9 @@
 // says what follows. A DNS error is the verdict temperror; so is one of SPF or
 // DKIM, where it is about a domain that is aligned and nothing else passes.
 //
+// Where aggregate reports are sent, a verdict carries what the report says of the
+// message (Finding), and Destinations says who may get it (RFC 9990).
+//
 // # Diagnostics
 //
 // The evidence names the author domain, what SPF and DKIM have found, where the
@@ -27,6 +30,7 @@ package dmarc
 import (
 	"context"
 	"strings"
+	"time"
 
 	"postern/dns"
 	"postern/filters"
@@ -81,11 +85,21 @@ var Filter = &filters.Filter{
 		{Name: "from_invalid", Doc: "the message does not name one author clearly", Kind: filters.KeyBool,
 			Say: [2]string{"without one clear author: %s", "sans auteur unique et clair : %s"}, Symbols: []string{"FROM_INVALID"}},
 	},
-	New: func() filters.Checker { return &Checker{} },
+	New: func() filters.Checker {
+		return &Checker{Reports: ReportsOff, Keep: filters.Duration(7 * 24 * time.Hour)}
+	},
 }
 
-// Checker has no settings.
+// Checker holds the settings. All but Reports matter only where reports are
+// sent; package feedback does that.
 type Checker struct {
+	Reports      Reports          `toml:"reports" doc:"\"daily\" sends aggregate reports to the domains that ask for them"`
+	From         string           `toml:"report_from" doc:"author of the reports, of one of the domains of [site]; empty: the administrator of [site]"`
+	Organisation string           `toml:"report_org" doc:"name of the organisation that reports; empty: the domain of report_from"`
+	Contact      string           `toml:"report_contact" doc:"how else to reach whoever sends the reports, as an address of a web page"`
+	Own          bool             `toml:"report_own" doc:"report to the domains of [site] too"`
+	Keep         filters.Duration `toml:"report_keep" doc:"how long is kept what could not be reported, and to whom reports were sent"`
+
 	resolver dns.Resolver
 	offline  bool
 }
@@ -96,7 +110,8 @@ func (c *Checker) Open(_ context.Context, env *filters.Env) error {
 	return nil
 }
 
-// Check judges the author domain.
+// Check judges the author domain. The details of its verdict are a *Finding,
+// where one is wanted.
 func (c *Checker) Check(ctx context.Context, tx *mail.Transaction, in filters.Results) (filters.Verdict, error) {
 	if tx.Trusted() || c.resolver == nil && c.offline {
 		return filters.Verdict{}, nil
@@ -117,7 +132,13 @@ func (c *Checker) Check(ctx context.Context, tx *mail.Transaction, in filters.Re
 		f.resolver = dns.WithBudget(c.resolver, maxLookUps)
 		j = f.judge(a.domains[0], ids)
 	}
-	return verdictOf(a, j, ids), nil
+	v := verdictOf(a, j, ids)
+	if c.Reports == ReportsDaily {
+		if found := f.finding(tx, in, &j); found != nil {
+			v.Details = found
+		}
+	}
+	return v, nil
 }
 
 // verdictOf makes the verdict of a judgement.

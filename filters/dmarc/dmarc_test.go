@@ -72,6 +72,12 @@ func ran(text string) filters.Results {
 
 func TestConformance(t *testing.T) {
 	filterstest.Run(t, Filter, filterstest.Options{Env: env(t), Needs: ran("spf=pass reject.example dkim=fail x.example")})
+	t.Run("reports", func(t *testing.T) {
+		filterstest.Run(t, Filter, filterstest.Options{Env: env(t), Needs: ran("spf=pass monitor.example dkim=fail x.example"), Settings: "reports = \"daily\"", Bad: map[string]string{
+			`reports = "weekly"`: "daily", `report_from = "nobody"`: "report_from", `report_from = "a@[192.0.2.1"`: "report_from", `report_org = "a\nb"`: "report_org",
+			`report_contact = "` + strings.Repeat("a", 201) + `"`: "report_contact", `report_keep = "1d"`: "report_keep", `report_keep = "91d"`: "report_keep",
+		}})
+	})
 	t.Run("no resolver", func(t *testing.T) { filterstest.Run(t, Filter, filterstest.Options{Needs: ran("")}) })
 }
 
@@ -269,10 +275,10 @@ func TestParseRecord(t *testing.T) {
 		"v=DMARC1; p=reject; np=NONE; psd=Y; t=y; adkim=S; aspf=s":        {P: "reject", NP: "none", PSD: 'y', Testing: true, StrictDKIM: true, StrictSPF: true},
 		"v=DMARC1; p=reject; psd=x; t=x; adkim=x; aspf=":                  {P: "reject", PSD: 'u'},
 		"v=DMARC1; p=reject; rua=mailto:a@b.example!10m, mailto:c@d.example ,x, https://e.example/;ruf=mailto:f@g.example": {
-			P: "reject", PSD: 'u', RUA: []string{"mailto:a@b.example", "mailto:c@d.example", "https://e.example/"}, RUF: []string{"mailto:f@g.example"}},
+			P: "reject", PSD: 'u', RUA: []URI{{"mailto:a@b.example", 10 << 20}, {Text: "mailto:c@d.example"}, {Text: "https://e.example/"}}, RUF: []URI{{Text: "mailto:f@g.example"}}},
 		"v=DMARC1; p=reject; sp=bogus":                         {P: "none", PSD: 'u', Invalid: true},
 		"v=DMARC1; p=reject; np=":                              {P: "none", PSD: 'u', Invalid: true},
-		"v=DMARC1; p=reject; sp=bogus; rua=mailto:a@b.example": {P: "none", PSD: 'u', RUA: []string{"mailto:a@b.example"}},
+		"v=DMARC1; p=reject; sp=bogus; rua=mailto:a@b.example": {P: "none", PSD: 'u', RUA: []URI{{Text: "mailto:a@b.example"}}, Misread: true},
 		"v=DMARC1; p=; rua=nonsense":                           {P: "none", PSD: 'u', Invalid: true},
 	} {
 		r, ok := ParseRecord(txt)

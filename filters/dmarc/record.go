@@ -45,9 +45,10 @@ type Record struct {
 	StrictSPF  bool
 	PSD        byte // 'y', 'n' or 'u'
 	Testing    bool // t=y
-	RUA, RUF   []string
+	RUA, RUF   []URI
 	FO         string
 	Invalid    bool // a policy is no policy, and nobody is to be told: the record does not count
+	Misread    bool // a policy is no policy, and the record counts as p=none
 }
 
 // version matches the beginning of every DMARC record (RFC 9989 section 4.8):
@@ -81,6 +82,7 @@ func ParseRecord(txt string) (*Record, bool) {
 		// else there is no DMARC for the message.
 		r.P, r.SP, r.NP = PolicyNone, "", ""
 		r.Invalid = len(r.RUA) == 0
+		r.Misread = !r.Invalid
 	}
 	return r, true
 }
@@ -123,22 +125,4 @@ func (p *Policy) set(word string) bool {
 		return true
 	}
 	return false
-}
-
-// uri matches a URI as far as it matters here: a scheme and something after it.
-var uri = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*:[!-~]+$`)
-
-// size matches the limit that RFC 7489 had at the end of a URI.
-var size = regexp.MustCompile(`![0-9]+[kKmMgGtT]?$`)
-
-// uris returns the URIs of a list, without the sizes that RFC 7489 allowed after
-// them. What is none is left out.
-func uris(list string) []string {
-	var all []string
-	for _, u := range strings.Split(list, ",") {
-		if u = size.ReplaceAllString(strings.TrimSpace(u), ""); uri.MatchString(u) {
-			all = append(all, u)
-		}
-	}
-	return all
 }
