@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"postern/audit"
+	"postern/policy"
 	"postern/store"
 	"postern/store/dir"
 )
@@ -78,21 +79,21 @@ func (a *auditVerifyCmd) Run(g *globals) error {
 
 // auditQuery are the flags that select records.
 type auditQuery struct {
-	ID    string        `help:"Only records of this transaction or held message."`
-	Event string        `help:"Only this event: verdict, delivery, release, read, delete, expire, forget, reload, key, start, stop, checkpoint, cut or damage." enum:",verdict,delivery,release,read,delete,expire,forget,reload,key,start,stop,checkpoint,cut,damage" default:""`
-	Rule  string        `help:"Only verdicts of this rule."`
-	Actor string        `help:"Only what this person did."`
-	Text  string        `help:"Only records with this address in a personal field." name:"address" placeholder:"ADDRESS"`
-	Since time.Duration `help:"Only records since then, as in 24h."`
+	ID    string          `help:"Only records of this transaction or held message." placeholder:"ID"`
+	Event *string         `help:"Only this event: verdict, delivery, release, read, delete, expire, forget, reload, key, start, stop, checkpoint, cut or damage." enum:"verdict,delivery,release,read,delete,expire,forget,reload,key,start,stop,checkpoint,cut,damage" placeholder:"EVENT"`
+	Rule  string          `help:"Only verdicts of this rule." placeholder:"NAME"`
+	Actor string          `help:"Only what this person did." placeholder:"USER"`
+	Text  string          `help:"Only records with this address in a personal field." name:"address" placeholder:"ADDRESS"`
+	Since policy.Duration `help:"Only records since then, as in 24h or 7d." placeholder:"DURATION"`
 }
 
 func (q *auditQuery) query() audit.Query {
 	a := audit.Query{ID: q.ID, Rule: q.Rule, Actor: q.Actor, Address: q.Text}
-	if q.Event != "" {
-		a.Events = []audit.Event{audit.Event(q.Event)}
+	if q.Event != nil {
+		a.Events = []audit.Event{audit.Event(*q.Event)}
 	}
 	if q.Since > 0 {
-		a.Since = time.Now().Add(-q.Since)
+		a.Since = time.Now().Add(-time.Duration(q.Since))
 	}
 	return a
 }

@@ -28,10 +28,13 @@ func (g *globals) load() (*policy.Policy, error) {
 	return p, nil
 }
 
-// noPolicy says what to do when the policy file is not there.
+// noPolicy says what to do when the policy file cannot be read.
 func noPolicy(name string, err error) error {
-	if errors.Is(err, os.ErrNotExist) {
+	switch {
+	case errors.Is(err, os.ErrNotExist):
 		return fmt.Errorf("there is no policy file %s; write one with: postern init --domain DOMAIN --upstream HOST", name)
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("%w; run this as the gateway's user or as root", err)
 	}
 	return err
 }
@@ -86,14 +89,22 @@ func (c *checkCmd) file(g *globals, name string) (ok bool, err error) {
 	case err != nil:
 		fmt.Fprintf(g.out, "%s: %s, %s\n", name, count(mistakes, "error"), count(warnings, "warning"))
 	case !g.Quiet:
-		fmt.Fprintf(g.out, "%s: %s, %s, %s: good\n", name, count(p.Rules(), "rule"), count(len(p.Tests), "test"), count(warnings, "warning"))
+		fmt.Fprintf(g.out, "%s: %s, %s, %s: good%s\n", name, count(p.Rules(), "rule"), count(len(p.Tests), "test"), count(warnings, "warning"), runTests(p))
 	}
 	return err == nil, nil
 }
 
+// runTests reminds that check does not run the tests of the policy.
+func runTests(p *policy.Policy) string {
+	if len(p.Tests) == 0 {
+		return ""
+	}
+	return "; postern test runs the tests"
+}
+
 type rulesCmd struct {
-	Lang string `help:"en or fr; default: the policy's language." enum:",en,fr" default:""`
-	JSON bool   `help:"Print JSON, one object a line." name:"json"`
+	Lang *string `help:"en or fr; default: the policy's language." enum:"en,fr" placeholder:"LANGUAGE"`
+	JSON bool    `help:"Print JSON, one object a line." name:"json"`
 }
 
 // Run prints each rule as a sentence.
@@ -102,9 +113,9 @@ func (r *rulesCmd) Run(g *globals) error {
 	if err != nil {
 		return err
 	}
-	lang := r.Lang
-	if lang == "" {
-		lang = p.Site.Language
+	lang := p.Site.Language
+	if r.Lang != nil {
+		lang = *r.Lang
 	}
 	return writeRules(g.out, p, lang, r.JSON)
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"text/tabwriter"
 	"time"
 
 	"github.com/BurntSushi/toml"
@@ -38,6 +39,30 @@ func (g *globals) control() (*controlClient, error) {
 		return nil, err
 	}
 	return dialControl(dir), nil
+}
+
+// call asks the running gateway: in and out are JSON, either may be nil.
+func (g *globals) call(method, path string, in, out any) error {
+	c, err := g.control()
+	if err != nil {
+		return err
+	}
+	return c.call(method, path, in, out)
+}
+
+// printRows prints the rows that the running gateway has at path: as JSON one
+// object a line, else as a table that print writes.
+func printRows[T any](g *globals, path string, asJSON bool, print func(w io.Writer, rows []T)) error {
+	var rows []T
+	if err := g.call("GET", path, nil, &rows); err != nil {
+		return err
+	}
+	if asJSON {
+		return printJSON(g.out, rows...)
+	}
+	w := tabwriter.NewWriter(g.out, 0, 0, 2, ' ', 0)
+	print(w, rows)
+	return w.Flush()
 }
 
 // stateDir is where the state lies: --state, or what the policy says. Mistakes
@@ -155,8 +180,13 @@ type controlError struct {
 }
 
 // printJSON writes one object a line.
-func printJSON(w io.Writer, v any) error {
+func printJSON[T any](w io.Writer, rows ...T) error {
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
-	return enc.Encode(v)
+	for _, row := range rows {
+		if err := enc.Encode(row); err != nil {
+			return err
+		}
+	}
+	return nil
 }

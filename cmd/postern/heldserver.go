@@ -125,6 +125,8 @@ func (in *instance) heldRelease(r *http.Request) (any, error) {
 	switch {
 	case errors.Is(err, gateway.ErrMalware):
 		return nil, fmt.Errorf("%w; say --malware to release it all the same", err)
+	case errors.Is(err, gateway.ErrNobody):
+		return nil, fmt.Errorf("%w; postern quarantine show %s says for whom it was held, --copy sends it elsewhere", err, release.ID)
 	case err != nil:
 		return nil, err
 	}
@@ -143,6 +145,9 @@ func (in *instance) heldDelete(r *http.Request) (any, error) {
 	it, err := in.quarantine.Get(r.Context(), r.PathValue("id"))
 	if err != nil {
 		return nil, err
+	}
+	if !it.Body {
+		return nil, fmt.Errorf("%s is %s: its message is gone already", it.ID, it.State)
 	}
 	err = in.audit.Append(r.Context(), audit.Record{Event: audit.Delete, ID: it.Transaction, Item: it.ID, Queue: it.Queue, Actor: actor(r), Reason: req.Note})
 	if err != nil {

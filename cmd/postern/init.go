@@ -55,18 +55,41 @@ func (i *initCmd) Run(g *globals) error {
 		return fmt.Errorf("write the policy: %w", err)
 	}
 	if !g.Quiet {
-		fmt.Fprintf(g.err, "wrote %s\nNext: postern check, then postern setup postfix or postern setup exchange, then postern serve\n", g.Config)
+		fmt.Fprintf(g.err, "wrote %s\nNext: postern%[2]s check, then postern setup postfix or postern setup exchange, then postern%[2]s serve\n", g.Config, i.named(g))
 	}
 	return nil
+}
+
+// named is the flag that names the policy to the commands that come next, if
+// they would not find it by themselves.
+func (i *initCmd) named(g *globals) string {
+	if g.Config == "/etc/postern/policy.toml" || g.Config == os.Getenv("POSTERN_CONFIG") {
+		return ""
+	}
+	return " --config " + shellQuote(g.Config)
 }
 
 // text is the policy, which is loaded once to see that it is good.
 func (i *initCmd) text(name string) (string, error) {
 	text := policy.Init(i.Domain[0], withPort(i.Upstream), i.Full, i.Domain[1:]...)
 	if _, err := policy.Load(name, []byte(text), policy.LoadOptions{Filters: standard.Filters}); err != nil {
-		return "", &exitError{exitUsage, fmt.Errorf("no policy can be made of this: %s", firstMistake(err))}
+		return "", &exitError{exitUsage, fmt.Errorf("no policy can be made of this: %s", unplaced(err))}
 	}
 	return text, nil
+}
+
+// unplaced says what is first wrong with the policy, without the place: it is in
+// a text that nobody has seen.
+func unplaced(err error) string {
+	var problems policy.Problems
+	if errors.As(err, &problems) {
+		for _, p := range problems {
+			if p.Severity == policy.Error {
+				return p.Text
+			}
+		}
+	}
+	return err.Error()
 }
 
 // withPort adds SMTP's port to a host that is named without one.

@@ -1,11 +1,15 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"postern/policy"
 )
 
 type quarantineCmd struct {
@@ -52,28 +56,30 @@ type heldSign struct {
 }
 
 type quarantineListCmd struct {
-	Queue   string        `help:"Only this queue: spam, policy, malware or ambiguous."`
-	From    string        `help:"Only messages whose author or reverse-path contains this."`
-	To      string        `help:"Only messages to recipients containing this."`
-	Subject string        `help:"Only messages whose subject contains this."`
-	Rule    string        `help:"Only messages held by this rule."`
-	Text    string        `help:"Only messages in any of whose fields this text stands."`
-	Body    bool          `help:"With --text: look into the messages too; slow."`
-	Since   time.Duration `help:"Only messages held since then, as in 24h."`
-	Limit   int           `help:"At most so many." default:"100"`
-	All     bool          `help:"Released and deleted ones too."`
-	JSON    bool          `help:"Print JSON, one object a line." name:"json"`
+	Queue   string          `help:"Only this queue: spam, policy, malware or ambiguous." placeholder:"QUEUE"`
+	From    string          `help:"Only messages whose author or reverse-path contains this." placeholder:"TEXT"`
+	To      string          `help:"Only messages with a recipient that contains this." placeholder:"TEXT"`
+	Subject string          `help:"Only messages whose subject contains this." placeholder:"TEXT"`
+	Rule    string          `help:"Only messages held by this rule." placeholder:"NAME"`
+	Text    string          `help:"Only messages in any of whose fields this text stands." placeholder:"TEXT"`
+	Body    bool            `help:"With --text: look into the messages too; slow."`
+	Since   policy.Duration `help:"Only messages held since then, as in 24h or 7d." placeholder:"DURATION"`
+	Limit   int             `help:"At most so many, the newest; 1 to 1000." default:"100"`
+	All     bool            `help:"Released and deleted ones too."`
+	JSON    bool            `help:"Print JSON, one object a line." name:"json"`
 }
 
 // Run lists held messages, the newest first.
 func (q *quarantineListCmd) Run(g *globals) error {
-	c, err := g.control()
-	if err != nil {
-		return err
+	switch {
+	case q.Limit < 1 || q.Limit > 1000:
+		return &exitError{exitUsage, fmt.Errorf("--limit %d does not lie between 1 and 1000", q.Limit)}
+	case q.Body && q.Text == "":
+		return &exitError{exitUsage, errors.New("--body says where to look: say what for with --text")}
 	}
 	v := url.Values{"queue": {q.Queue}, "from": {q.From}, "to": {q.To}, "subject": {q.Subject}, "rule": {q.Rule}, "text": {q.Text}, "limit": {fmt.Sprint(q.Limit)}}
 	if q.Since > 0 {
-		v.Set("since", time.Now().Add(-q.Since).Format(time.RFC3339))
+		v.Set("since", time.Now().Add(-time.Duration(q.Since)).Format(time.RFC3339))
 	}
 	if q.All {
 		v.Set("all", "1")
@@ -81,33 +87,24 @@ func (q *quarantineListCmd) Run(g *globals) error {
 	if q.Body {
 		v.Set("body", "1")
 	}
-	var rows []heldRow
-	if err := c.call("GET", "/quarantine?"+v.Encode(), nil, &rows); err != nil {
-		return err
-	}
-	if q.JSON {
+	return printRows(g, "/quarantine?"+v.Encode(), q.JSON, func(w io.Writer, rows []heldRow) {
+		state := func(string) string { return "" }
+		if q.All { // else all of them are held
+			state = func(s string) string { return s + "\t" }
+		}
+		fmt.Fprintf(w, "ID\tAGE\tQUEUE\t%sFROM\tTO\tSUBJECT\tREASON\n", state("STATE"))
 		for _, r := range rows {
-			if err := printJSON(g.out, r); err != nil {
-				return err
+			to := make([]string, len(r.To))
+			for i, t := range r.To {
+				to[i] = t.Address
 			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s%s\t%s\t%s\t%s\n", r.ID, age(r.Received), r.Queue, state(r.State), printable(r.From),
+				printable(strings.Join(to, " ")), cut(printable(r.Subject), 40), printable(r.Why))
 		}
-		return nil
-	}
-	w := tabwriter.NewWriter(g.out, 0, 0, 2, ' ', 0)
-	state := func(string) string { return "" }
-	if q.All { // else all of them are held
-		state = func(s string) string { return s + "\t" }
-	}
-	fmt.Fprintf(w, "ID\tAGE\tQUEUE\t%sFROM\tTO\tSUBJECT\tREASON\n", state("STATE"))
-	for _, r := range rows {
-		to := make([]string, len(r.To))
-		for i, t := range r.To {
-			to[i] = t.Address
+		if len(rows) == q.Limit && !g.Quiet {
+			fmt.Fprintf(g.err, "these are the newest %d; there may be more: --limit\n", q.Limit)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s%s\t%s\t%s\t%s\n", r.ID, age(r.Received), r.Queue, state(r.State), printable(r.From),
-			printable(strings.Join(to, " ")), cut(printable(r.Subject), 40), printable(r.Why))
-	}
-	return w.Flush()
+	})
 }
 
 type quarantineShowCmd struct {
@@ -117,12 +114,8 @@ type quarantineShowCmd struct {
 
 // Run shows one held message.
 func (q *quarantineShowCmd) Run(g *globals) error {
-	c, err := g.control()
-	if err != nil {
-		return err
-	}
 	var r heldRow
-	if err := c.call("GET", "/quarantine/"+url.PathEscape(q.ID), nil, &r); err != nil {
+	if err := g.call("GET", "/quarantine/"+url.PathEscape(q.ID), nil, &r); err != nil {
 		return err
 	}
 	if q.JSON {
@@ -139,10 +132,14 @@ func (q *quarantineShowCmd) Run(g *globals) error {
 	}
 	fmt.Fprintf(w, "subject\t%s\n", printable(r.Subject))
 	fmt.Fprintf(w, "size\t%d bytes, score %.1f\n", r.Size, r.Score)
-	for _, s := range r.Symbols {
-		fmt.Fprintf(w, "symbol\t%s %+.1f %s\n", s.Name, s.Score, printable(s.Evidence))
+	if err := w.Flush(); err != nil {
+		return err
 	}
-	return w.Flush()
+	symbols := block{word: "symbols"}
+	for _, s := range r.Symbols {
+		symbols.rows = append(symbols.rows, []string{fmt.Sprintf("%+.1f", s.Score), s.Name, printable(s.Evidence)})
+	}
+	return symbols.write(g.out)
 }
 
 type quarantineReadCmd struct {
@@ -184,12 +181,8 @@ type releaseRequest struct {
 // Run releases one message: scanned again for malware, rewritten as its rules
 // ask, and put into the queue.
 func (q *quarantineReleaseCmd) Run(g *globals) error {
-	c, err := g.control()
-	if err != nil {
-		return err
-	}
 	var done releaseAnswer
-	if err := c.call("POST", "/quarantine/"+url.PathEscape(q.ID)+"/release", releaseRequest{q.To, q.Copy, q.Note, q.Malware}, &done); err != nil {
+	if err := g.call("POST", "/quarantine/"+url.PathEscape(q.ID)+"/release", releaseRequest{q.To, q.Copy, q.Note, q.Malware}, &done); err != nil {
 		return err
 	}
 	if q.JSON {
@@ -235,18 +228,19 @@ func (q *quarantineForgetCmd) Run(g *globals) error {
 	if !q.Yes {
 		return &exitError{exitUsage, fmt.Errorf("this erases all that is kept of %s; say --yes", q.Address)}
 	}
-	c, err := g.control()
-	if err != nil {
-		return err
-	}
 	var done forgetAnswer
-	if err := c.call("POST", "/forget", forgetRequest{q.Address, q.All}, &done); err != nil {
+	if err := g.call("POST", "/forget", forgetRequest{q.Address, q.All}, &done); err != nil {
 		return err
 	}
 	if q.JSON {
 		return printJSON(g.out, done)
 	}
-	fmt.Fprintf(g.out, "erased: %s, the address in %s for others too, personal fields of %s\n", count(done.Held, "held message"), count(done.Shared, "message"), count(done.Records, "audit record"))
+	if done == (forgetAnswer{}) {
+		fmt.Fprintf(g.out, "nothing is kept of %s\n", q.Address)
+		return nil
+	}
+	fmt.Fprintf(g.out, "erased: %s; the address in %s that others wait for; personal fields in %s\n",
+		count(done.Held, "held message"), count(done.Shared, "message"), count(done.Records, "audit record"))
 	return nil
 }
 

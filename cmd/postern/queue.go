@@ -1,9 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"net/url"
-	"text/tabwriter"
+	"slices"
 	"time"
 )
 
@@ -36,41 +38,25 @@ type queueRecipient struct {
 }
 
 type queueListCmd struct {
-	From     string `help:"Only messages with this reverse-path."`
-	To       string `help:"Only messages to this recipient."`
-	Upstream string `help:"Only messages for this upstream."`
-	Text     string `help:"Only messages whose id, addresses or header section contain this text."`
+	From     string `help:"Only messages whose reverse-path contains this." placeholder:"TEXT"`
+	To       string `help:"Only messages that wait for a recipient that contains this." placeholder:"TEXT"`
+	Upstream string `help:"Only messages for this upstream." placeholder:"NAME"`
+	Text     string `help:"Only messages whose id, addresses or last reply contain this." placeholder:"TEXT"`
 	JSON     bool   `help:"Print JSON, one object a line." name:"json"`
 }
 
 // Run lists the queue.
 func (q *queueListCmd) Run(g *globals) error {
-	c, err := g.control()
-	if err != nil {
-		return err
-	}
-	var rows []queueRow
 	v := url.Values{"from": {q.From}, "to": {q.To}, "upstream": {q.Upstream}, "text": {q.Text}}
-	if err := c.call("GET", "/queue?"+v.Encode(), nil, &rows); err != nil {
-		return err
-	}
-	if q.JSON {
+	return printRows(g, "/queue?"+v.Encode(), q.JSON, func(w io.Writer, rows []queueRow) {
+		fmt.Fprintln(w, "ID\tAGE\tSTATE\tTRIES\tNEXT\tFROM\tTO\tLAST REPLY")
 		for _, r := range rows {
-			if err := printJSON(g.out, r); err != nil {
-				return err
+			for _, to := range r.To {
+				fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t<%s>\t<%s>\t%s\n", r.ID, age(r.Received), r.State, r.Attempts,
+					r.Next.Local().Format(time.TimeOnly), printable(r.From), printable(to.Address), printable(to.Reply))
 			}
 		}
-		return nil
-	}
-	w := tabwriter.NewWriter(g.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "ID\tAGE\tSTATE\tTRIES\tNEXT\tFROM\tTO\tLAST REPLY")
-	for _, r := range rows {
-		for _, to := range r.To {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t<%s>\t<%s>\t%s\n", r.ID, age(r.Received), r.State, r.Attempts,
-				r.Next.Local().Format(time.TimeOnly), printable(r.From), printable(to.Address), printable(to.Reply))
-		}
-	}
-	return w.Flush()
+	})
 }
 
 // queueIDs are the messages that a verb of the queue is for.
@@ -101,7 +87,12 @@ type queueDropCmd struct {
 }
 
 // Run deletes messages from the queue.
-func (q *queueDropCmd) Run(g *globals) error { return queueAct(g, "drop", q.IDs, q.Reason, q.JSON) }
+func (q *queueDropCmd) Run(g *globals) error {
+	if slices.Contains(q.IDs, "all") {
+		return &exitError{exitUsage, errors.New("drop takes the ids of messages, not all")}
+	}
+	return queueAct(g, "drop", q.IDs, q.Reason, q.JSON)
+}
 
 // queueRequest is what the verbs of the queue send.
 type queueRequest struct {
@@ -115,12 +106,8 @@ type queueAnswer struct {
 }
 
 func queueAct(g *globals, verb string, ids []string, reason string, asJSON bool) error {
-	c, err := g.control()
-	if err != nil {
-		return err
-	}
 	var n queueAnswer
-	if err := c.call("POST", "/queue/"+verb, queueRequest{ids, reason}, &n); err != nil {
+	if err := g.call("POST", "/queue/"+verb, queueRequest{ids, reason}, &n); err != nil {
 		return err
 	}
 	if asJSON {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
 
@@ -65,7 +66,7 @@ func (in *instance) queueAct(r *http.Request) (any, error) {
 		case !ok:
 			return nil, spool.ErrNotFound
 		case held && verb == "retry":
-			return nil, badRequest("%s is suspended; let it go with: postern queue resume %s", id, id)
+			return nil, fmt.Errorf("%s is suspended; let it go with: postern queue resume %s", id, id)
 		}
 		if err := act(id); err != nil {
 			return nil, err
