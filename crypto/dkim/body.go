@@ -3,9 +3,11 @@ package dkim
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"hash"
 	"io"
+	"math/bits"
 	"slices"
 	"sync"
 
@@ -175,7 +177,6 @@ type form struct {
 	buf    []byte
 
 	ends  int  // line ends not yet written
-	inner bool // in the middle of a line
 	space bool // relaxed: white space not yet written
 	cr    bool // the last byte was CR
 }
@@ -195,18 +196,18 @@ func (f *form) flush() {
 
 // emit writes canonical bytes.
 func (f *form) emit(p []byte) {
-	if len(p) >= 512 {
-		f.flush()
-		f.length += int64(len(p))
-		for _, o := range f.outs {
-			o.write(p)
-		}
-		return
-	}
 	if len(f.buf)+len(p) > cap(f.buf) {
 		f.flush()
 	}
-	f.buf = append(f.buf, p...)
+	if len(p) < cap(f.buf)/4 {
+		f.buf = append(f.buf, p...)
+		return
+	}
+	f.flush()
+	f.length += int64(len(p))
+	for _, o := range f.outs {
+		o.write(p)
+	}
 }
 
 // settle writes the line ends and the white space that were waiting for
@@ -216,95 +217,112 @@ func (f *form) settle() {
 		f.emit(crlf)
 	}
 	if f.space {
-		f.emit([]byte{' '})
+		f.emit(blank)
 		f.space = false
 	}
 }
 
+var blank = []byte{' '}
+
 // write takes the next bytes of the body in.
 func (f *form) write(p []byte) {
 	for len(p) > 0 {
-		if !f.inner && !f.cr {
-			if n := f.lines(p); n > 0 {
-				p = p[n:]
-				continue
-			}
+		if n := f.plain(p); n > 0 {
+			p = p[n:]
+			continue
 		}
-		p = p[f.line(p):]
+		p = p[f.odd(p):]
 	}
 }
 
-// lines takes whole lines in that are canonical as they stand, all at once, and
-// returns how many bytes they are.
-func (f *form) lines(p []byte) int {
-	if f.unix {
-		return 0 // line ends are not as they stand
+// plain takes bytes in that are canonical as they stand, all at once, and
+// returns how many they are: not all that there might be.
+func (f *form) plain(p []byte) int {
+	if f.unix || f.cr || f.space && p[0] <= ' ' {
+		return 0
 	}
-	pos, end := 0, 0 // end: behind the last byte of the last line that is not empty
-	ends := 0        // line ends behind it
-	for {
-		i := bytes.IndexByte(p[pos:], '\n')
-		if i <= 0 || p[pos+i-1] != '\r' || !f.verbatim(p[pos:pos+i-1]) {
-			break
-		}
-		if i > 1 {
-			end, ends = pos+i-1, 0
-		}
+	n := len(p)
+	if f.canon == relaxed {
+		n = reduced(p)
+	}
+	if n > 0 && p[n-1] == '\r' {
+		n-- // LF may follow
+	}
+	end, ends := n, 0 // what is written now: without the line ends at its end
+	for end > 1 && p[end-1] == '\n' && p[end-2] == '\r' {
+		end -= 2
 		ends++
-		pos += i + 1
 	}
 	if end > 0 {
-		f.settle() // what waited stands before these lines
+		f.settle() // what waited stands before these bytes
 		f.emit(p[:end])
 	}
 	f.ends += ends
-	return pos
+	return n
 }
 
-// verbatim reports whether a line is canonical as it stands.
-func (f *form) verbatim(line []byte) bool {
-	if f.canon == simple {
-		return true
+// Words of eight equal bytes.
+const (
+	ones = 0x0101010101010101
+	low7 = 0x7f * ones
+	high = 0x80 * ones
+)
+
+// reduced returns the length of a beginning of p in which white space is
+// reduced: nowhere is there a tab, white space beside white space, or at the
+// end of a line. It does not end within a line end.
+func reduced(p []byte) int {
+	i := 0
+	for i+8 <= len(p) {
+		x := binary.LittleEndian.Uint64(p[i:])
+		// The high bit of each byte: of those up to the space; of tabs.
+		small := ^((x&low7 + (0x7f-' ')*ones) | x) & high
+		tab := x ^ '\t'*ones
+		tab = ^((tab&low7 + low7) | tab) & high
+		found := small&(small>>8) | tab // the first of two, or a tab
+		if found == 0 {
+			i += 7 // the last byte may be the first of two
+			continue
+		}
+		i += bits.TrailingZeros64(found) / 8
+		if p[i] != '\r' || i+1 == len(p) || p[i+1] != '\n' {
+			return i
+		}
+		i += 2
 	}
-	n := len(line)
-	return n == 0 || line[n-1] != ' ' && bytes.IndexByte(line, '\t') < 0 && !bytes.Contains(line, twoSpaces)
+	return i
 }
 
-var twoSpaces = []byte("  ")
-
-// line takes bytes in up to the end of a line or of p, and returns how many.
-func (f *form) line(p []byte) int {
-	for i := 0; i < len(p); i++ {
-		c := p[i]
+// odd takes bytes in one by one, until what follows may be plain again, and
+// returns how many.
+func (f *form) odd(p []byte) int {
+	for i, c := range p {
+		if c > ' ' && !f.cr && i > 0 && len(p)-i >= 8 && !f.unix {
+			return i
+		}
 		if c == '\n' && (f.cr || f.unix) {
-			f.cr, f.space, f.inner = false, false, false
+			f.cr, f.space = false, false
 			f.ends++
-			return i + 1
+			continue
 		}
 		if f.cr {
-			f.put(nil, '\r')
+			f.put('\r')
 			f.cr = false
 		}
 		switch {
 		case c == '\r':
 			f.cr = true
 		case f.canon == relaxed && (c == ' ' || c == '\t'):
-			f.space, f.inner = true, true
+			f.space = true
 		default:
-			n := i + 1
-			for n < len(p) && p[n] > ' ' {
-				n++
-			}
-			f.put(p[i+1:n], c)
-			i = n - 1
+			f.put(c)
 		}
 	}
 	return len(p)
 }
 
-// put writes one byte of a line, and those that follow it.
-func (f *form) put(rest []byte, c byte) {
-	f.inner = true
+// put writes one byte of a line.
+func (f *form) put(c byte) {
 	if f.ends > 0 || f.space {
 		f.settle()
 	}
@@ -312,7 +330,6 @@ func (f *form) put(rest []byte, c byte) {
 		f.flush()
 	}
 	f.buf = append(f.buf, c)
-	f.emit(rest)
 }
 
 // finish ends the body. RFC 6376 section 3.4.3: a body that does not end with
@@ -320,7 +337,7 @@ func (f *form) put(rest []byte, c byte) {
 // form an empty body stays empty.
 func (f *form) finish() {
 	if f.cr {
-		f.put(nil, '\r')
+		f.put('\r')
 	}
 	f.ends, f.space = 0, false
 	if f.canon == simple || f.length+int64(len(f.buf)) > 0 {
