@@ -33,26 +33,46 @@ func (in *instance) serveHTTP(p *policy.Policy) error {
 		l.Close()
 		return fmt.Errorf("protect the control socket: %w", err)
 	}
-	in.serveOnSocket(l, in.controlHandler())
-	if p.Metrics.Address == "" {
-		return nil
-	}
-	m, err := net.Listen("tcp", p.Metrics.Address)
+	in.control = in.serveOnSocket(l, in.controlHandler())
+	m, err := openMetrics(p)
 	if err != nil {
-		return fmt.Errorf("open the metrics address: %w", err)
+		return err
 	}
-	in.serveOnSocket(m, in.meter.handler(in.ready))
+	in.serveMetrics(m)
 	return nil
 }
 
-func (in *instance) serveOnSocket(l net.Listener, h http.Handler) {
+// openMetrics opens the address of [metrics]; nil if there is none.
+func openMetrics(p *policy.Policy) (net.Listener, error) {
+	if p.Metrics.Address == "" {
+		return nil, nil
+	}
+	l, err := net.Listen("tcp", p.Metrics.Address)
+	if err != nil {
+		return nil, fmt.Errorf("open the metrics address: %w", err)
+	}
+	return l, nil
+}
+
+// serveMetrics serves the metrics on l, if it is not nil, and nowhere else.
+func (in *instance) serveMetrics(l net.Listener) {
+	var s *http.Server
+	if l != nil {
+		s = in.serveOnSocket(l, in.meter.handler(in.ready))
+	}
+	if old := in.metrics.Swap(s); old != nil {
+		old.Close()
+	}
+}
+
+func (in *instance) serveOnSocket(l net.Listener, h http.Handler) *http.Server {
 	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 64 << 10, ConnContext: withPeer}
-	in.http = append(in.http, s)
 	in.done.Go(func() {
 		if err := s.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
 			in.log.Error("serve HTTP", "address", l.Addr().String(), "error", err)
 		}
 	})
+	return s
 }
 
 // ready says why the gateway does not take mail, if it does not.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"postern/audit"
@@ -32,6 +33,7 @@ type settings struct {
 	state   string // overrides [storage] state
 	zone    string // a DNS zone file instead of real DNS
 	log     *slog.Logger
+	level   *slog.LevelVar // of log; nil: whatever the policy says, it is not ours
 	mailLog io.Writer
 	observe func(*mail.Transaction, *gateway.Outcome, []gateway.Fate)
 }
@@ -58,9 +60,11 @@ type instance struct {
 	lines      *audit.LineWriter
 	mailLog    *audit.MailLog
 
+	control *http.Server
+	metrics atomic.Pointer[http.Server] // nil: off
+
 	mu        sync.Mutex // reload and the facts below
 	listeners map[string]*listening
-	http      []*http.Server
 	loaded    time.Time
 	stale     string         // why the last reload was refused
 	begun     *policy.Policy // with which this process began
@@ -195,10 +199,11 @@ func (in *instance) openRoute(ctx context.Context, p *policy.Policy) error {
 	return nil
 }
 
-// newMailLog writes one line per recipient and event to where the log goes.
+// newMailLog writes one line per recipient and event to where the log goes. The
+// policy with which a transaction began says whether it has its subject.
 func (in *instance) newMailLog(p *policy.Policy) *audit.MailLog {
 	in.lines = audit.NewLineWriter(in.set.mailLog, logGather)
-	return audit.NewMailLog(in.lines, audit.MailLogOptions{JSON: p.Log.Format == "json", Subjects: p.Log.Subjects})
+	return audit.NewMailLog(in.lines, audit.MailLogOptions{JSON: p.Log.Format == "json", Subjects: true})
 }
 
 // logGather is how long lines of the mail log are gathered before they are
@@ -244,7 +249,7 @@ func (in *instance) stop(ctx context.Context) {
 		wg.Go(func() { l.server.Shutdown(ctx) })
 	}
 	wg.Wait()
-	for _, s := range in.http {
+	for _, s := range in.servers() {
 		s.Shutdown(ctx)
 	}
 	if err := in.audit.Append(ctx, audit.Record{Event: audit.Stop, Actor: processOwner(), Detail: fmt.Sprintf("after %s", time.Since(in.since).Round(time.Second))}); err != nil {
@@ -253,13 +258,23 @@ func (in *instance) stop(ctx context.Context) {
 	in.close()
 }
 
+// servers are the HTTP servers that run, the one that may start others first.
+func (in *instance) servers() (all []*http.Server) {
+	for _, s := range []*http.Server{in.control, in.metrics.Load()} {
+		if s != nil {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
 // close ends everything that start has opened so far.
 func (in *instance) close() {
 	in.cancel()
 	for _, l := range in.listeners {
 		l.socket.Close()
 	}
-	for _, s := range in.http {
+	for _, s := range in.servers() {
 		s.Close()
 	}
 	in.done.Wait()

@@ -26,8 +26,12 @@ func (r *reloadCmd) Run(g *globals) error {
 	if r.JSON {
 		return printJSON(g.out, s)
 	}
-	if !g.Quiet {
-		fmt.Fprintf(g.err, "policy %s is in force\n", short(s.Policy))
+	if g.Quiet {
+		return nil
+	}
+	fmt.Fprintf(g.err, "policy %s is in force\n", short(s.Policy))
+	for _, x := range s.Waiting {
+		fmt.Fprintf(g.err, "%s has changed and needs a restart: until then the old setting holds\n", x)
 	}
 	return nil
 }
@@ -95,7 +99,7 @@ func (a *statusAnswer) write(out io.Writer) error {
 		fmt.Fprintf(w, "STALE\tthe last reload was refused: %s\n", a.Stale)
 	}
 	for _, x := range a.Waiting {
-		fmt.Fprintf(w, "restart\t%s has changed: it waits for the next start\n", x)
+		fmt.Fprintf(w, "restart\t%s has changed: it needs a restart\n", x)
 	}
 	for _, x := range a.Warnings {
 		fmt.Fprintf(w, "warning\t%s\n", strings.Replace(x, ": warning: ", ": ", 1))

@@ -39,11 +39,13 @@ func (s *serveCmd) Run(g *globals) error {
 	if err != nil {
 		return err
 	}
-	log := slog.New(logHandler(p, out))
+	level := new(slog.LevelVar)
+	level.Set(levelOf(p))
+	log := slog.New(logHandler(p, out, level))
 	for _, w := range p.Warnings {
 		log.Warn(w.String())
 	}
-	in, err := start(context.Background(), settings{file: g.Config, state: g.State, zone: s.DNS, log: log, mailLog: out})
+	in, err := start(context.Background(), settings{file: g.Config, state: g.State, zone: s.DNS, log: log, level: level, mailLog: out})
 	if err != nil {
 		return err
 	}
@@ -115,7 +117,7 @@ func (s *syslogLines) Write(p []byte) (int, error) {
 	for line := range bytes.Lines(p) {
 		text := string(bytes.TrimRight(line, "\n"))
 		say := s.to.Info
-		switch levelOf(text) {
+		switch levelIn(text) {
 		case "debug":
 			say = s.to.Debug
 		case "warn":
@@ -131,9 +133,9 @@ func (s *syslogLines) Write(p []byte) (int, error) {
 	return done, nil
 }
 
-// levelOf is the level of a log line, which stands after its time in both
+// levelIn is the level of a log line, which stands after its time in both
 // formats.
-func levelOf(line string) string {
+func levelIn(line string) string {
 	if _, rest, ok := strings.Cut(line, `,"level":"`); ok && strings.HasPrefix(line, "{") {
 		level, _, _ := strings.Cut(rest, `"`)
 		return level
@@ -143,11 +145,23 @@ func levelOf(line string) string {
 	return strings.TrimPrefix(field, "level=")
 }
 
-func logHandler(p *policy.Policy, w io.Writer) slog.Handler {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(p.Log.Level)); err != nil {
-		level = slog.LevelInfo
+// levelOf is the level of the operator's log.
+func levelOf(p *policy.Policy) slog.Level {
+	level := slog.LevelInfo
+	if level.UnmarshalText([]byte(p.Log.Level)) != nil {
+		return slog.LevelInfo
 	}
+	return level
+}
+
+// setLevel puts the policy's level in force.
+func (in *instance) setLevel(p *policy.Policy) {
+	if in.set.level != nil {
+		in.set.level.Set(levelOf(p))
+	}
+}
+
+func logHandler(p *policy.Policy, w io.Writer, level slog.Leveler) slog.Handler {
 	if p.Log.Format == "json" {
 		return audit.NewJSON(w, level)
 	}

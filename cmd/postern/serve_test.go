@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -215,9 +216,65 @@ func TestNeedsRestart(t *testing.T) {
 	if got := needsRestart(begun, load("[queue]\nexpire = \"2d\"\n")); got != nil {
 		t.Errorf("a reload changes the queue's settings, but %v wait", got)
 	}
-	got := needsRestart(begun, load("[log]\nlevel = \"debug\"\n[metrics]\naddress = \"127.0.0.1:9\"\n[queue]\nreserve = \"1GB\"\n"))
-	if want := []string{"[log]", "[metrics]", "[queue] reserve"}; !reflect.DeepEqual(got, want) {
+	got := needsRestart(begun, load("[log]\nlevel = \"debug\"\nsubjects = true\nformat = \"json\"\n[metrics]\naddress = \"127.0.0.1:9\"\n[queue]\nreserve = \"1GB\"\n"))
+	if want := []string{"[log] format", "[queue] reserve"}; !reflect.DeepEqual(got, want) {
 		t.Errorf("%v wait, want %v", got, want)
+	}
+}
+
+// TestReloadMetricsAndLevel: a reload moves the metrics, switches them off, and
+// changes the level of the log. An address that is taken leaves all as it was.
+func TestReloadMetricsAndLevel(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	free := make([]string, 2)
+	for i := range free {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		free[i] = l.Addr().String()
+		defer l.Close()
+		l.Close()
+	}
+	in := serveTest(t, servedPolicy)
+	in.set.level = new(slog.LevelVar)
+	reload := func(more string) error {
+		if err := os.WriteFile(in.set.file, []byte(servedPolicy+more), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return in.reload(t.Context(), "test")
+	}
+	answers := func(address string) bool {
+		r, err := http.Get("http://" + address + "/healthz")
+		if err == nil {
+			r.Body.Close()
+		}
+		return err == nil && r.StatusCode == 200
+	}
+	for i, step := range []struct {
+		more       string
+		ok         bool
+		one, other bool
+		level      slog.Level
+	}{
+		{"[metrics]\naddress = \"" + free[0] + "\"\n[log]\nlevel = \"debug\"\n", true, true, false, slog.LevelDebug},
+		{"[metrics]\naddress = \"" + taken.Addr().String() + "\"\n[log]\nlevel = \"error\"\n", false, true, false, slog.LevelDebug},
+		{"[metrics]\naddress = \"" + free[1] + "\"\n[log]\nlevel = \"error\"\n", true, false, true, slog.LevelError},
+		{"", true, false, false, slog.LevelInfo},
+	} {
+		if err := reload(step.more); (err == nil) != step.ok {
+			t.Errorf("step %d: %v", i, err)
+		}
+		if one, other := answers(free[0]), answers(free[1]); one != step.one || other != step.other {
+			t.Errorf("step %d: the metrics answer at the first address: %v, at the second: %v", i, one, other)
+		}
+		if got := in.set.level.Level(); got != step.level {
+			t.Errorf("step %d: level %v", i, got)
+		}
 	}
 }
 
@@ -234,7 +291,7 @@ func TestLogHandler(t *testing.T) {
 	} {
 		var b bytes.Buffer
 		p := &policy.Policy{Log: policy.Log{Format: c.format, Level: c.level}}
-		l := slog.New(logHandler(p, &b))
+		l := slog.New(logHandler(p, &b, levelOf(p)))
 		l.Debug("zero")
 		l.Info("one")
 		line, _, _ := strings.Cut(b.String(), "\n")

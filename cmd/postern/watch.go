@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"path/filepath"
 	"reflect"
 	"time"
@@ -82,18 +83,16 @@ func (in *instance) tryReload(ctx context.Context, why string) (*policy.Policy, 
 	if err != nil {
 		return nil, err
 	}
-	opened, configs, err := in.prepare(p)
+	next, err := in.prepare(p)
 	if err != nil {
-		for _, l := range opened {
-			l.socket.Close()
-		}
+		next.close()
 		st.Close()
 		return nil, err
 	}
-	in.swap(p, st, opened, configs)
+	in.swap(p, st, next)
 	in.waiting = needsRestart(in.begun, p)
 	for _, what := range in.waiting {
-		in.log.Warn("a setting waits for the next start", "file", in.set.file, "setting", what)
+		in.log.Warn("a setting needs a restart", "file", in.set.file, "setting", what)
 	}
 	return p, in.audit.Append(ctx, audit.Record{Event: audit.Reload, Policy: p.Hash, Detail: fmt.Sprintf("%s; before: %s", why, old.Hash)})
 }
@@ -108,8 +107,8 @@ func needsRestart(begun, p *policy.Policy) []string {
 	}{
 		{"[site] hostname", begun.Site.Hostname, p.Site.Hostname},
 		{"[storage]", begun.Storage, p.Storage},
-		{"[log]", begun.Log, p.Log},
-		{"[metrics]", begun.Metrics, p.Metrics},
+		{"[log] format", begun.Log.Format, p.Log.Format},
+		{"[log] to", begun.Log.To, p.Log.To},
 		{"[dns]", begun.DNS, p.DNS},
 		{"[queue] reserve", begun.Queue.Reserve, p.Queue.Reserve},
 	} {
@@ -120,20 +119,41 @@ func needsRestart(begun, p *policy.Policy) []string {
 	return names
 }
 
+// A prepared is what a new policy needs before it is put in force.
+type prepared struct {
+	opened  map[string]*listening // sockets of listeners that are new or have moved
+	configs []smtpd.Config
+	metrics net.Listener // nil: where it is, or nowhere
+}
+
+// close gives up what was opened for a policy that is refused.
+func (p *prepared) close() {
+	for _, l := range p.opened {
+		l.socket.Close()
+	}
+	if p.metrics != nil {
+		p.metrics.Close()
+	}
+}
+
 // prepare does all that can fail before anything is put in force.
-func (in *instance) prepare(p *policy.Policy) (map[string]*listening, []smtpd.Config, error) {
-	configs := make([]smtpd.Config, len(p.Listeners))
+func (in *instance) prepare(p *policy.Policy) (*prepared, error) {
+	next := &prepared{configs: make([]smtpd.Config, len(p.Listeners))}
+	var err error
 	for i := range p.Listeners {
-		var err error
-		if configs[i], err = in.listenerConfig(p, &p.Listeners[i]); err != nil {
-			return nil, nil, fmt.Errorf("listener %q: %w", p.Listeners[i].Name, err)
+		if next.configs[i], err = in.listenerConfig(p, &p.Listeners[i]); err != nil {
+			return next, fmt.Errorf("listener %q: %w", p.Listeners[i].Name, err)
 		}
 	}
-	opened, err := in.reopen(p)
-	if err == nil {
-		err = in.accounts.read(p, in.log)
+	if next.opened, err = in.reopen(p); err != nil {
+		return next, err
 	}
-	return opened, configs, err
+	if p.Metrics != in.gateway.State().Policy.Metrics {
+		if next.metrics, err = openMetrics(p); err != nil {
+			return next, err
+		}
+	}
+	return next, in.accounts.read(p, in.log)
 }
 
 // reopen opens the sockets of listeners that are new or have moved.
@@ -165,14 +185,18 @@ func listenerOf(p *policy.Policy, name string) *policy.Listener {
 
 // swap puts everything new in force. Sessions of a listener that is gone end
 // with their next command.
-func (in *instance) swap(p *policy.Policy, st *gateway.State, opened map[string]*listening, configs []smtpd.Config) {
+func (in *instance) swap(p *policy.Policy, st *gateway.State, next *prepared) {
+	if p.Metrics != in.gateway.State().Policy.Metrics {
+		in.serveMetrics(next.metrics)
+	}
+	in.setLevel(p)
 	in.gateway.Swap(st)
 	in.relay.CloseIdle()
 	in.quarantine.Configure(heldSettings(p))
 	in.places.keepAudit(p)
 	in.queue.Reconfigure(in.gateway.QueueOptions())
 	for name, l := range in.listeners {
-		if listenerOf(p, name) == nil || opened[name] != nil {
+		if listenerOf(p, name) == nil || next.opened[name] != nil {
 			l.socket.Close()
 			go func() {
 				ctx, cancel := context.WithTimeout(context.Background(), drainLimit)
@@ -182,12 +206,12 @@ func (in *instance) swap(p *policy.Policy, st *gateway.State, opened map[string]
 			delete(in.listeners, name)
 		}
 	}
-	for _, cfg := range configs {
+	for _, cfg := range next.configs {
 		if l := in.listeners[cfg.Name]; l != nil {
 			l.server.Reconfigure(cfg)
 			continue
 		}
-		in.serveOn(cfg, opened[cfg.Name])
+		in.serveOn(cfg, next.opened[cfg.Name])
 	}
 }
 
