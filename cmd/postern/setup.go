@@ -10,8 +10,10 @@ import (
 // setupCmd prints what the mail server beside Postern must be told. It changes
 // nothing and reads no policy: what it prints can be read, kept and run again.
 type setupCmd struct {
-	Postfix  setupPostfixCmd  `cmd:"" help:"Print the postconf commands that put Postern behind Postfix."`
-	Exchange setupExchangeCmd `cmd:"" help:"Print the PowerShell commands that put Postern in front of Exchange."`
+	Postfix        setupPostfixCmd        `cmd:"" help:"Print the postconf commands that put Postern behind Postfix."`
+	Exchange       setupExchangeCmd       `cmd:"" help:"Print the PowerShell commands that put Postern in front of Exchange."`
+	ExchangeOnline setupExchangeOnlineCmd `cmd:"" help:"Print the PowerShell commands that put Postern in front of Exchange Online."`
+	Systemd        setupSystemdCmd        `cmd:"" help:"Print a systemd unit that runs the gateway with few rights."`
 }
 
 // setupPostfixCmd prints the commands for a Postfix that hands each message to
