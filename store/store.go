@@ -2,10 +2,12 @@
 // so that one machine can do with a directory and SQLite, and many machines
 // can share PostgreSQL, S3 and Redis.
 //
-// There are four kinds of places:
+// There are five kinds of places:
 //
 //   - Records: the index of the quarantine, and settings that must survive a
 //     restart. store/sqlite implements it.
+//   - Tallies: counts of what was seen in a day, until they are reported.
+//     store/sqlite implements it.
 //   - Blobs: held bodies, each under a name. store/dir implements it.
 //   - Log: lines in the order in which they came: the audit log. store/dir
 //     implements it.
@@ -15,8 +17,8 @@
 // keys of a cache cross them. Whoever implements one runs the suite of
 // store/storetest over it. Only cmd chooses the implementations.
 //
-// What a method wrote is durable when it returns nil, for Records, Blobs and
-// Log. After an error the caller must suppose either outcome. No implementation
+// What a method wrote is durable when it returns nil, for Records, Tallies,
+// Blobs and Log. After an error the caller must suppose either outcome. No implementation
 // ever deletes or replaces what it cannot read: it refuses to open.
 //
 // # Diagnostics

@@ -1,4 +1,4 @@
-// Package sqlite keeps store.Records in one SQLite file.
+// Package sqlite keeps store.Records and store.Tallies in one SQLite file.
 //
 // One goroutine writes. It takes all writes that wait, runs each within a
 // savepoint of one transaction, commits once, and only then answers them all:

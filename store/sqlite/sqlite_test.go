@@ -35,6 +35,10 @@ func TestRecords(t *testing.T) {
 	storetest.Records(t, func(t *testing.T) store.Records { return open(t) })
 }
 
+func TestTallies(t *testing.T) {
+	storetest.Tallies(t, func(t *testing.T) store.Tallies { return open(t) })
+}
+
 var ctx = context.Background()
 
 func TestReopen(t *testing.T) {
