@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -18,7 +19,7 @@ func (d *delivery) item(c *Copy, whole bool) quarantine.Item {
 	it := quarantine.Item{
 		Transaction: tx.ID, Received: tx.At, Queue: c.Queue, Original: !whole,
 		Direction: tx.Direction, Session: *tx.Session, ReversePath: tx.ReversePath, Options: tx.Options,
-		Upstream: c.Upstream, Demands: d.demands(c.Upstream), EightBit: needsEightBit(tx), UTF8: tx.Options.UTF8,
+		Upstream: c.Upstream, Demands: d.heldDemands(c), EightBit: needsEightBit(tx), UTF8: tx.Options.UTF8,
 		Subject: m.Subject(), MessageID: m.MessageID(), Rule: c.Rule, Why: c.Why, Policy: d.b.Policy.Hash, Findings: m.Findings(),
 	}
 	if it.Queue == "" {
@@ -45,6 +46,17 @@ func (d *delivery) item(c *Copy, whole bool) quarantine.Item {
 	return it
 }
 
+// heldDemands are what a release must keep to: what the next hops of all
+// recipients must have now. Those of a copy that was to be refused may have
+// several.
+func (d *delivery) heldDemands(c *Copy) mail.Demands {
+	all := d.demands(c.Upstream)
+	for _, p := range c.Recipients {
+		all = all.Tighten(d.demands(d.b.upstreamName(d.tx, p)))
+	}
+	return all
+}
+
 // attachment is one part as a reviewer sees it.
 func attachment(p *mail.Part, symbols []filters.Symbol) quarantine.Attachment {
 	a := quarantine.Attachment{Part: p.ID(), Name: strings.Join(p.Names(), " / "), Type: p.MediaType(), SHA256: p.Hash()}
@@ -60,20 +72,19 @@ func attachment(p *mail.Part, symbols []filters.Symbol) quarantine.Attachment {
 	return a
 }
 
-// released are relay decisions for a release: the actions and archives that the
-// policy in force asks for, whatever it would do with the message itself.
-// Nothing is taken out of an original again: somebody wants to see it.
-func (b *begun) released(decided []policy.Decision, original bool) []policy.Decision {
-	ds := make([]policy.Decision, len(decided))
-	for i, d := range decided {
-		d.Disposition, d.Queue, d.Reply, d.Notify = policy.Relay, "", mail.Reply{}, nil
-		d.Rule, d.Why = "release", "released from quarantine"
-		if original {
-			d.Actions = slices.DeleteFunc(slices.Clone(d.Actions), func(a policy.Action) bool {
-				return b.keepsOriginal([]policy.Action{a})
-			})
+// released are the decisions of a release: what the policy in force asks for,
+// whatever it would do with the message itself. Nothing is taken out of an
+// original again: somebody wants to see it.
+func (b *begun) released(tx *mail.Transaction, out *Outcome, original bool) ([]policy.Decision, error) {
+	ds := b.Policy.Released(tx, out.Results)
+	for i := range ds {
+		d := &ds[i]
+		if d.Disposition != policy.Relay {
+			return nil, fmt.Errorf("%w: %s", errUndecided, d.Why)
 		}
-		ds[i] = d
+		if original {
+			d.Actions = slices.DeleteFunc(d.Actions, func(a policy.Action) bool { return b.keepsOriginal([]policy.Action{a}) })
+		}
 	}
-	return ds
+	return ds, nil
 }

@@ -57,7 +57,7 @@ func (g *Gateway) Release(ctx context.Context, req Release) (*Released, error) {
 	}
 	b := &begun{State: st, demands: it.Demands}
 	defer b.release()
-	body, err := g.heldBody(ctx, it.ID, req)
+	body, err := g.heldBody(ctx, it.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -66,25 +66,36 @@ func (g *Gateway) Release(ctx context.Context, req Release) (*Released, error) {
 	if err != nil {
 		return nil, fmt.Errorf("release %s: %w", it.ID, err)
 	}
+	if err := g.letGo(ctx, d, it, to, req); err != nil {
+		return nil, fmt.Errorf("release %s: %w", it.ID, err)
+	}
+	return &Released{Item: it.ID, To: to, Queue: d.spool}, nil
+}
+
+// letGo writes the record of the release, puts the message into the queue and
+// marks it in the quarantine. A release that fails after its record has another.
+func (g *Gateway) letGo(ctx context.Context, d *delivery, it *quarantine.Item, to []mail.Path, req Release) error {
 	record := audit.Record{Event: audit.Release, ID: it.Transaction, Item: it.ID, Queue: it.Queue, Policy: d.b.Policy.Hash, Rule: it.Rule,
 		Actor: req.Actor, Reason: req.Reason, From: it.ReversePath.String(), To: joinPaths(to)}
 	if err := g.auditNow(ctx, record); err != nil {
-		return nil, fmt.Errorf("release %s: %w", it.ID, err)
+		return err
 	}
 	if err := d.commit(ctx); err != nil {
-		return nil, fmt.Errorf("release %s: %w", it.ID, err)
-	}
-	if req.Copy.IsNull() {
-		if err := g.o.Quarantine.MarkReleased(ctx, it.ID, to...); err != nil {
-			return nil, fmt.Errorf("release %s: it is in the queue, but: %w", it.ID, err)
-		}
+		record.Detail = "failed: it stays held"
+		return errors.Join(err, g.auditNow(ctx, record))
 	}
 	for i := range d.fates {
 		ev := g.event(d.tx, d.out, &d.out.Decisions[i], &d.fates[i])
 		ev.Msg, ev.Held, ev.By, ev.Reason = audit.MsgReleased, it.ID, req.Actor, req.Reason
 		g.o.MailLog.Write(ev)
 	}
-	return &Released{Item: it.ID, To: to, Queue: d.spool}, nil
+	if !req.Copy.IsNull() {
+		return nil
+	}
+	if err := g.o.Quarantine.MarkReleased(ctx, it.ID, to...); err != nil {
+		return fmt.Errorf("it is in the queue, but: %w", err)
+	}
+	return nil
 }
 
 // claim finds the item and makes sure that nobody else releases it. Only what is
@@ -128,8 +139,9 @@ func releaseTo(it *quarantine.Item, req Release) ([]mail.Path, error) {
 }
 
 // heldBody decrypts the body into a buffer of the spool, checked to its end.
-func (g *Gateway) heldBody(ctx context.Context, id string, req Release) (*spool.Buffer, error) {
-	r, _, err := g.o.Quarantine.Read(ctx, id, quarantine.Access{Actor: req.Actor, Purpose: "release", Reason: req.Reason})
+// Nobody sees it: the record of the release is enough.
+func (g *Gateway) heldBody(ctx context.Context, id string) (*spool.Buffer, error) {
+	r, _, err := g.o.Quarantine.Open(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -147,8 +159,13 @@ func (g *Gateway) releaseDelivery(ctx context.Context, it *quarantine.Item, to [
 	session := it.Session
 	tx := &mail.Transaction{
 		ID: g.o.NewID(), At: g.o.Now(), Session: &session, Envelope: mail.Envelope{ReversePath: it.ReversePath, Options: it.Options},
-		Message: parse(body, b.State), Began: b,
+		Message: parse(body, wholeHeader(b.Parse, body.Size())), Began: b,
 	}
+	seat, err := b.room.enter(ctx, tx.Message)
+	if err != nil {
+		return nil, err
+	}
+	defer seat.leave()
 	for _, p := range to {
 		r := mail.Recipient{Path: p}
 		for _, known := range it.To {
@@ -170,16 +187,22 @@ func (g *Gateway) releaseDelivery(ctx context.Context, it *quarantine.Item, to [
 			r.Ignored = true
 		}
 	}
-	out.Decisions = b.Policy.Decide(tx, out.Results)
-	if undecided(out) {
-		return nil, errUndecided
+	if out.Decisions, err = b.released(tx, out, it.Original); err != nil {
+		return nil, err
 	}
-	out.Decisions = b.released(out.Decisions, it.Original)
 	g.copies(ctx, tx, out)
 	if err := errors.Join(tx.Message.Err(), out.failure()); err != nil {
 		return nil, err
 	}
 	return newDelivery(g, tx, out), nil
+}
+
+// wholeHeader lets a header be read to its end, however long it is: a person has
+// decided about the message, and of a header that is cut nobody could take out
+// what only we may write.
+func wholeHeader(o mail.Options, size int64) mail.Options {
+	o.Limits.HeaderBytes, o.Limits.Fields = max(size, 1), max(int(size), 1)
+	return o
 }
 
 // stillMalware is why the message must not be released without a word of the

@@ -60,8 +60,11 @@ func TestRelease(t *testing.T) {
 	if !strings.HasSuffix(got, crlf(text("alice@sender.example"))) || strings.Contains(got, "forged") || !strings.HasPrefix(got, "Received: from mail.sender.example ([192.0.2.7])") {
 		t.Errorf("got\n%s", got)
 	}
+	if rs := w.records(audit.Read); len(rs) != 0 {
+		t.Errorf("somebody has read it: %+v", rs)
+	}
 	rs := w.records(audit.Release)
-	if len(rs) != 1 || rs[0].Actor != "admin" || rs[0].Reason != "wanted" || rs[0].Item != it.ID || rs[0].ID != it.Transaction || rs[0].To != "erin@ours.example eve@ours.example" {
+	if len(rs) != 1 || rs[0].Detail != "" || rs[0].Actor != "admin" || rs[0].Reason != "wanted" || rs[0].Item != it.ID || rs[0].ID != it.Transaction || rs[0].To != "erin@ours.example eve@ours.example" {
 		t.Errorf("records %+v", rs)
 	}
 	if n := strings.Count(w.mailLog.String(), "msg=released"); n != 2 {
@@ -200,6 +203,8 @@ func TestReleaseByTodaysPolicy(t *testing.T) {
 		{name: "a rewrite", rules: "[[rule]]\nname = \"stamp\"\nmatch = { direction = \"inbound\" }\naction = \"stamp\"\ntext = \"new\"\n" + holdRules, want: "X-Postern-Stamp: new; erin@ours.example\r\n"},
 		{name: "held by another rule", rules: strings.ReplaceAll(holdRules, `"hold"`, `"other"`), want: "X-Postern-Id: 01TEST"},
 		{name: "would be refused", rules: mixedRules + "[[rule]]\nname = \"no\"\nmatch = { direction = \"inbound\" }\naction = \"reject\"\n", want: "X-Postern-Id: 01TEST"},
+		{name: "a rewrite below the rule that holds", rules: holdRules + "[[rule]]\nname = \"stamp\"\nmatch = { direction = \"inbound\" }\naction = \"stamp\"\ntext = \"low\"\n", want: "X-Postern-Stamp: low; erin@ours.example\r\n"},
+		{name: "a rewrite below one that refuses", rules: "[[rule]]\nname = \"no\"\nmatch = { to = \"erin@ours.example\" }\naction = \"reject\"\n[[rule]]\nname = \"stamp\"\nmatch = { direction = \"inbound\" }\naction = \"stamp\"\ntext = \"low\"\n", want: "X-Postern-Stamp: low; erin@ours.example\r\n"},
 		{name: "the rewrite fails", rules: "[[rule]]\nname = \"fail\"\nmatch = { direction = \"inbound\" }\naction = \"fail\"\n", fails: "no key for it"},
 		{name: "a filter breaks", rules: "[[rule]]\nname = \"probe\"\nmatch = { probe = true }\naction = \"stamp\"\ntext = \"x\"\n", fails: "a filter broke"},
 	} {
@@ -269,9 +274,10 @@ func TestReleaseFails(t *testing.T) {
 		plan   plan
 		before func(*world)
 		err    error
+		said   []string // by the records
 	}{
-		{name: "spool full", plan: plan{reserve: 1 << 60}, err: spool.ErrFull},
-		{name: "spool closed", before: func(w *world) { w.spool.Close() }, err: spool.ErrClosed},
+		{name: "spool full", plan: plan{reserve: 1 << 60}, err: spool.ErrFull, said: []string{"", "failed: it stays held"}},
+		{name: "spool closed", before: func(w *world) { w.spool.Close() }, err: spool.ErrClosed, said: []string{"", "failed: it stays held"}},
 		{name: "audit log closed", before: func(w *world) { w.audit.Close() }},
 		{name: "no policy", before: func(w *world) { w.g.Close() }, err: ErrNoPolicy},
 	} {
@@ -286,6 +292,13 @@ func TestReleaseFails(t *testing.T) {
 				t.Errorf("error %v", err)
 			}
 			want(t, "held", w.held(), "spam hold erin@ours.example=held")
+			if c.said != nil {
+				var said []string
+				for _, r := range w.records(audit.Release) {
+					said = append(said, r.Detail)
+				}
+				want(t, "records", said, c.said...)
+			}
 			if done, err := w.quarantine.Claim(it.ID); err != nil {
 				t.Errorf("it is still claimed: %v", err)
 			} else {
@@ -311,5 +324,46 @@ func TestReleaseTightens(t *testing.T) {
 	}
 	if d := w.spool.List()[0].Demands; d.TLS != "verify" || !d.Encrypted {
 		t.Errorf("demands %+v", d)
+	}
+}
+
+// TestReleaseKeepsTLS: the TLS that the next hop of a held message had to have is
+// kept, although the policy has become laxer; each next hop has its own.
+func TestReleaseKeepsTLS(t *testing.T) {
+	strict := plan{rules: "[[rule]]\nname = \"hold\"\nmatch = { direction = \"outbound\" }\naction = \"quarantine\"\n"}
+	strict.replace = [2]string{"name = \"world\"\nto = [\"HOP\"]\ntls = \"none\"", "name = \"world\"\nto = [\"HOP\"]\ntls = \"verify\""}
+	w := newWorld(t, strict)
+	if s := w.send(letter{listener: "out", from: "ann@ours.example", to: []string{"bob@ours.example", "x@elsewhere.example"}, content: text("ann@ours.example")}); !s.data[0].OK() {
+		t.Fatal(s.one())
+	}
+	want(t, "held", w.held(), "policy hold x@elsewhere.example=held", "policy hold bob@ours.example=held")
+	w.plan.replace = [2]string{}
+	w.g.Swap(w.state(noRules))
+	for _, it := range w.items() {
+		if _, err := w.g.Release(t.Context(), Release{ID: it.ID}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, e := range w.spool.List() {
+		want := map[string]string{"world": "verify", "mailbox": ""}[e.Upstream]
+		if e.Demands.TLS != want {
+			t.Errorf("%s: demands %+v", e.Upstream, e.Demands)
+		}
+	}
+}
+
+// TestReleaseLongHeader: of a message whose header is longer than is looked at,
+// all is looked at when a person releases it: what only we may write goes.
+func TestReleaseLongHeader(t *testing.T) {
+	for _, size := range []int{mail.DefaultLimits().Fields + 10, 200_000} { // in a file too
+		w := newWorld(t, plan{rules: holdRules})
+		long := text("alice@sender.example", strings.Repeat("X-A: b\n", size), "X-Postern-Id: forged\n")
+		it := holdOne(t, w, letter{to: []string{"erin@ours.example"}, content: long})
+		if _, err := w.g.Release(t.Context(), Release{ID: it.ID}); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.spooled(0); strings.Contains(got, "forged") || strings.Count(got, "X-A: b\r\n") != size {
+			t.Errorf("%d fields: sent %d, forged %v", size, strings.Count(got, "X-A: b\r\n"), strings.Contains(got, "forged"))
+		}
 	}
 }

@@ -132,7 +132,7 @@ func (g *Gateway) Data(ctx context.Context, tx *mail.Transaction, body *spool.Bu
 	defer b.discard(body)
 	ctx = g.terms.of(ctx)
 	b.address(tx)
-	tx.Message, b.dotless = parse(body, b.State), body.Dotless()
+	tx.Message, b.dotless = parse(body, b.Parse), body.Dotless()
 	replies := g.Process(ctx, tx)
 	if tx.Protocol == "LMTP" {
 		return replies
@@ -149,11 +149,11 @@ func (b *begun) discard(body *spool.Buffer) {
 }
 
 // parse makes a message of what was received, in memory or in a file.
-func parse(body *spool.Buffer, st *State) *mail.Message {
+func parse(body *spool.Buffer, o mail.Options) *mail.Message {
 	if data, ok := body.Bytes(); ok {
-		return mail.ParseBytes(data, st.Parse)
+		return mail.ParseBytes(data, o)
 	}
-	return mail.Parse(body.ReaderAt(), body.Size(), st.Parse)
+	return mail.Parse(body.ReaderAt(), body.Size(), o)
 }
 
 // Abort ends a transaction that has no message.

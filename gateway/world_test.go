@@ -214,6 +214,9 @@ func (w *world) open(root string) {
 	}
 	w.quarantine, err = quarantine.Open(t.Context(), quarantine.Options{
 		Settings: quarantine.Settings{MaxSize: w.plan.maxSize}, Records: records, Blobs: blobs, Key: filepath.Join(root, "quarantine.key"),
+		OnRead: func(ctx context.Context, it *quarantine.Item, by quarantine.Access) error {
+			return w.audit.Append(ctx, audit.Record{Event: audit.Read, Item: it.ID, Actor: by.Actor})
+		},
 	})
 	must(err)
 	place, err := dir.OpenLog(filepath.Join(root, "audit"))

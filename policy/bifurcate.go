@@ -9,14 +9,14 @@ import (
 // Bifurcate groups decisions into the fewest copies, so that a message is
 // rewritten once per treatment and not once per recipient. It is the only place
 // where recipients part. upstreamOf names the next hop of a recipient; it is
-// asked only for those to whom the message is relayed.
+// asked only for those to whom the message is relayed, or may be after a release.
 func Bifurcate(ds []Decision, upstreamOf func(mail.Path) string) []Copy {
 	var copies []Copy
 	at := map[string]int{}
 	for i := range ds {
 		d := &ds[i]
 		upstream := ""
-		if d.Disposition == Relay && upstreamOf != nil {
+		if (d.Disposition == Relay || d.Disposition == Quarantine) && upstreamOf != nil {
 			upstream = upstreamOf(d.Recipient)
 		}
 		key := d.treatment(upstream)

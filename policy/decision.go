@@ -114,5 +114,5 @@ type Copy struct {
 	Actions     []Action
 	Journal     []mail.Path // archive addresses that get a copy of it
 	Rule, Why   string      // of the first recipient
-	Upstream    string      // name of the next hop's [[upstream]]; for Relay
+	Upstream    string      // name of the next hop's [[upstream]]; for Relay and Quarantine
 }

@@ -213,7 +213,7 @@ queue = "spam"
 		"relay e example.org [j@archive.example]",
 		"reject f  []",
 		"reject g  []",
-		"quarantine h+i spam []",
+		"quarantine h+i example.orgspam []", // so that a release knows their next hop
 		"relay y other.example []",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -127,7 +127,7 @@ type Attachment struct {
 // An Access says who reads a body, and why.
 type Access struct {
 	Actor   string // login name
-	Purpose string // "preview", "download", "release"
+	Purpose string // "preview", "download", "read"
 	Reason  string // in his words
 }
 
@@ -146,7 +146,7 @@ type Options struct {
 	Blobs   store.Blobs
 	Key     string // the key file, made on the first start
 
-	// OnRead is told before a body is read; if it fails nobody reads.
+	// OnRead is told before a person reads a body; if it fails nobody reads.
 	OnRead func(ctx context.Context, item *Item, by Access) error
 	// OnSweep is told what Run removed.
 	OnSweep func(ctx context.Context, r SweepReport) error

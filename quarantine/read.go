@@ -175,9 +175,25 @@ func (q *Quarantine) get(ctx context.Context, id string) (*store.Held, error) {
 	return found[0], nil
 }
 
-// Read returns the message as it was received, after OnRead was told. The reader
-// ends with ErrDamaged instead of io.EOF if the message is not what was stored.
+// Read returns the message as it was received, for a person who wants to see it:
+// after OnRead was told. The reader ends with ErrDamaged instead of io.EOF if the
+// message is not what was stored.
 func (q *Quarantine) Read(ctx context.Context, id string, by Access) (io.ReadCloser, *Item, error) {
+	return q.open(ctx, id, func(it *Item) error {
+		if q.o.OnRead == nil {
+			return nil
+		}
+		return q.o.OnRead(ctx, it, by)
+	})
+}
+
+// Open is Read for a release, which nobody sees and which has a record of its
+// own: OnRead is not told.
+func (q *Quarantine) Open(ctx context.Context, id string) (io.ReadCloser, *Item, error) {
+	return q.open(ctx, id, func(*Item) error { return nil })
+}
+
+func (q *Quarantine) open(ctx context.Context, id string, before func(*Item) error) (io.ReadCloser, *Item, error) {
 	h, err := q.get(ctx, id)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read held message: %w", err)
@@ -189,10 +205,8 @@ func (q *Quarantine) Read(ctx context.Context, id string, by Access) (io.ReadClo
 	if !it.Body {
 		return nil, nil, fmt.Errorf("read held message %s: %w", h.ID, ErrErased)
 	}
-	if q.o.OnRead != nil {
-		if err := q.o.OnRead(ctx, it, by); err != nil {
-			return nil, nil, fmt.Errorf("read held message: %w", err)
-		}
+	if err := before(it); err != nil {
+		return nil, nil, fmt.Errorf("read held message: %w", err)
 	}
 	r, err := q.body(ctx, h)
 	if err != nil {
