@@ -5,6 +5,8 @@ here=$root/testdata/exam
 work=$(mktemp -d "${TMPDIR:-/tmp}/postern-exam.XXXXXX")
 gateway="" stuck=0
 export POSTERN_STATE=$work/state
+# faults.py ends without flushing what it has written.
+export PYTHONUNBUFFERED=1
 mkdir -p "$POSTERN_STATE"
 
 end_gateway() {
