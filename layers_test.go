@@ -14,6 +14,7 @@ var layers = []string{
 	"console",
 	"smtpd",
 	"gateway",
+	"feedback",
 	"policy",
 	"quarantine",
 	"queue",

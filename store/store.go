@@ -199,8 +199,11 @@ type Blob struct {
 }
 
 // A Log keeps lines in the order in which they came. Lines are numbered; the
-// first is 1. A Log has one writer.
+// first is 1. They hold no zero byte. A Log has one writer.
 type Log interface {
+	// Repaired says what was set aside at the end when the log was opened, after
+	// a crash in the middle of a write; empty if nothing was.
+	Repaired() string
 	// Append adds lines, each ending with "\n", the first with number first,
 	// which must be the one after the last. They are durable when it returns
 	// nil. After an error none of them counts, and Append may be called again

@@ -30,6 +30,7 @@ type Log struct {
 	sections []store.Section
 	file     *os.File // the last section's
 	failed   error    // a sync of file failed
+	repaired string   // what was set aside when it was opened
 	closed   bool
 }
 
@@ -125,7 +126,10 @@ func (l *Log) begin(first uint64) error {
 	return nil
 }
 
-// resume counts the lines of the last section and sets half a line aside.
+// resume counts the lines of the last section and sets aside what follows them:
+// half a line, or what a power failure leaves of a write that was not durable.
+// File systems fill what they have not written with zeros, between lines that
+// they have written too; no line holds a zero.
 func (l *Log) resume(s *store.Section) error {
 	flags := os.O_RDWR
 	if l.readOnly {
@@ -135,45 +139,49 @@ func (l *Log) resume(s *store.Section) error {
 	if err != nil {
 		return err
 	}
+	if err := countLines(f, s); err != nil || l.readOnly {
+		return errors.Join(err, f.Close())
+	}
+	l.file = f
+	info, err := f.Stat()
+	if err != nil || info.Size() == s.Size {
+		return err
+	}
+	return l.setAside(s, info.Size())
+}
+
+// countLines finds the whole lines before the first zero.
+func countLines(f io.ReaderAt, s *store.Section) error {
 	buf := make([]byte, 1<<16)
-	var good, at int64
-	for {
+	s.Lines, s.Size = 0, 0
+	for at := int64(0); ; {
 		n, err := f.ReadAt(buf, at)
-		if i := bytes.LastIndexByte(buf[:n], '\n'); i >= 0 {
-			good = at + int64(i) + 1
+		text, _, zero := bytes.Cut(buf[:n], []byte{0})
+		if i := bytes.LastIndexByte(text, '\n'); i >= 0 {
+			s.Size = at + int64(i) + 1
 		}
-		s.Lines += uint64(bytes.Count(buf[:n], []byte{'\n'}))
+		s.Lines += uint64(bytes.Count(text, []byte{'\n'}))
 		at += int64(n)
-		if errors.Is(err, io.EOF) {
-			break
+		if zero || errors.Is(err, io.EOF) {
+			return nil
 		}
 		if err != nil {
-			f.Close()
 			return err
 		}
 	}
-	s.Size = good
-	if l.readOnly {
-		return f.Close()
-	}
-	l.file = f
-	if at == good {
-		return nil
-	}
-	return l.setAside(good, at)
 }
 
 // setAside moves what follows the last whole line to a file of its own.
-func (l *Log) setAside(good, end int64) error {
-	tail := make([]byte, end-good)
-	if _, err := l.file.ReadAt(tail, good); err != nil {
-		return err
-	}
-	torn, err := os.OpenFile(strings.TrimSuffix(l.file.Name(), logSuffix)+".torn", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+func (l *Log) setAside(s *store.Section, end int64) error {
+	name := l.tornName(s.First)
+	torn, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = torn.Write(append(tail, '\n'))
+	_, err = io.Copy(torn, io.NewSectionReader(l.file, s.Size, end-s.Size))
+	if err == nil {
+		_, err = torn.Write([]byte{'\n'})
+	}
 	if err == nil {
 		err = torn.Sync()
 	}
@@ -183,11 +191,20 @@ func (l *Log) setAside(good, end int64) error {
 	if err != nil {
 		return err
 	}
-	if err := l.file.Truncate(good); err != nil {
+	if err := l.file.Truncate(s.Size); err != nil {
 		return err
 	}
+	l.repaired = fmt.Sprintf("%d bytes after line %d were not written whole: they were set aside in %s", end-s.Size, s.First+s.Lines-1, filepath.Base(name))
 	return l.file.Sync()
 }
+
+// tornName is where what is set aside of a section goes.
+func (l *Log) tornName(first uint64) string {
+	return strings.TrimSuffix(l.path(first), logSuffix) + ".torn"
+}
+
+// Repaired implements store.Log.
+func (l *Log) Repaired() string { return l.repaired }
 
 // Append implements store.Log.
 func (l *Log) Append(_ context.Context, first uint64, lines []byte) error {
@@ -273,6 +290,9 @@ func (l *Log) Cut(_ context.Context, first uint64) error {
 	}
 	for _, s := range l.sections[:i] {
 		if err := os.Remove(l.path(s.First)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("cut log: %w", err)
+		}
+		if err := os.Remove(l.tornName(s.First)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("cut log: %w", err)
 		}
 		l.sections = l.sections[1:]

@@ -29,8 +29,10 @@ func (db *DB) Tally(ctx context.Context, tallies []store.Tally, limit int) (left
 
 // tally adds one count; false if it is left out.
 func (w *session) tally(ctx context.Context, t *store.Tally, limit int) (bool, error) {
-	if _, err := w.exec(ctx, "INSERT INTO subject (day, name, rows, count, closed) VALUES (?, ?, 0, 0, 0) ON CONFLICT DO NOTHING", t.Day, t.Name); err != nil {
-		return false, err
+	if limit > 0 {
+		if _, err := w.exec(ctx, "INSERT INTO subject (day, name, rows, count, closed) VALUES (?, ?, 0, 0, 0) ON CONFLICT DO NOTHING", t.Day, t.Name); err != nil {
+			return false, err
+		}
 	}
 	result, err := w.exec(ctx, "UPDATE tally SET count = count + ? WHERE day = ? AND name = ? AND row = ?", t.Count, t.Day, t.Name, t.Row)
 	if err != nil {

@@ -77,6 +77,12 @@ func talliesLimit(t *testing.T, s store.Tallies) {
 		}
 	}
 	expect(t, s, "d a (about 2) 2 rows 4 1=2 2=2; d b (about 3) 1 rows 2 3=2")
+	left, err := s.Tally(context.Background(), []store.Tally{tally("d", "a", "1", 1), tally("d", "c", "1", 1)}, 0)
+	must(t, err)
+	if left != 1 {
+		t.Errorf("%d left out without room for any, want 1", left)
+	}
+	expect(t, s, "d a (about 1) 2 rows 5 1=3 2=2; d b (about 3) 1 rows 2 3=2")
 }
 
 func talliesNote(t *testing.T, s store.Tallies) {
