@@ -195,10 +195,9 @@ func TestReport(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := fmt.Sprint(rep.Organisation, rep.Email, rep.ID, rep.Begin.Unix(), rep.End.Unix(), rep.Policy.P, len(rep.Records), rep.Records[0].Count, rep.Records[0].Source, rep.Problems); got !=
-		"Oursdmarc@ours.example2026-11-21.a.example@ours.example1795219200 1795305599reject2 3192.0.2.1[the reporter says: a policy in the DMARC record is not none, quarantine or reject: p=none was assumed]" {
-		t.Error(got)
-	}
+	got := fmt.Sprintln(rep.Organisation, rep.Email, rep.ID, rep.Begin.Unix(), rep.End.Unix(), rep.Policy.P, len(rep.Records), rep.Records[0].Count, rep.Records[0].Source, rep.Problems)
+	d.want("report", got, "Ours dmarc@ours.example 2026-11-21.a.example@ours.example 1795219200 1795305599 reject 2 3 192.0.2.1 "+
+		"[the reporter says: a policy in the DMARC record is not none, quarantine or reject: p=none was assumed]\n")
 	if len(d.mails) != 2 {
 		t.Errorf("%d mails", len(d.mails))
 	}
