@@ -7,12 +7,47 @@ import (
 	"time"
 )
 
-// A Duration is a time span in a filter's settings: "500ms", "10s", "15m",
-// "1h30m", "30d", "2w".
+// A Duration is a time span in the policy file: "500ms", "15m", "1h30m", "30d".
 type Duration time.Duration
+
+var durationUnits = map[string]time.Duration{
+	"ms": time.Millisecond, "s": time.Second, "m": time.Minute, "h": time.Hour,
+	"d": 24 * time.Hour, "w": 7 * 24 * time.Hour, "y": 365 * 24 * time.Hour,
+}
 
 // Time returns the span.
 func (d Duration) Time() time.Duration { return time.Duration(d) }
+
+// UnmarshalText reads a span that is not negative: whole numbers, each with its
+// unit.
+func (d *Duration) UnmarshalText(text []byte) error {
+	wrong := fmt.Errorf("%q is not a duration: write a whole number and ms, s, m, h, d, w or y, as in \"15m\"", text)
+	var total time.Duration
+	rest := strings.TrimSpace(string(text))
+	if rest == "" {
+		return wrong
+	}
+	if rest == "0" {
+		rest = "0s"
+	}
+	for rest != "" {
+		digits := len(rest) - len(strings.TrimLeft(rest, "0123456789"))
+		n, err := strconv.ParseInt(rest[:digits], 10, 64)
+		if err != nil {
+			return wrong
+		}
+		rest = rest[digits:]
+		letters := len(rest) - len(strings.TrimLeft(rest, "abcdefghijklmnopqrstuvwxyz"))
+		unit, ok := durationUnits[rest[:letters]]
+		if !ok || n > int64((1<<62)/unit) || total > 1<<62-time.Duration(n)*unit {
+			return wrong
+		}
+		total += time.Duration(n) * unit
+		rest = rest[letters:]
+	}
+	*d = Duration(total)
+	return nil
+}
 
 // String writes the span as the policy file does.
 func (d Duration) String() string {
@@ -33,55 +68,21 @@ func (d Duration) String() string {
 // MarshalText writes what String does.
 func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
-// UnmarshalText reads a span that is not negative.
-func (d *Duration) UnmarshalText(b []byte) error {
-	text := string(b)
-	for unit, length := range map[string]time.Duration{"d": 24 * time.Hour, "w": 7 * 24 * time.Hour} {
-		if number, ok := strings.CutSuffix(text, unit); ok {
-			n, err := strconv.ParseUint(number, 10, 16)
-			if err != nil {
-				return fmt.Errorf("%q is not a time span such as \"10s\" or \"30d\"", text)
-			}
-			*d = Duration(time.Duration(n) * length)
-			return nil
-		}
-	}
-	v, err := time.ParseDuration(text)
-	if err != nil || v < 0 {
-		return fmt.Errorf("%q is not a time span such as \"10s\" or \"30d\"", text)
-	}
-	*d = Duration(v)
-	return nil
-}
-
-// Bytes is a size in a filter's settings: "200MB". KB, MB and GB count in
-// steps of 1024.
+// Bytes is a size in the policy file: "25MB". KB, MB, GB and TB count in steps
+// of 1024.
 type Bytes int64
 
 var byteUnits = []struct {
 	word string
 	size int64
-}{{"GB", 1 << 30}, {"MB", 1 << 20}, {"KB", 1 << 10}, {"B", 1}}
+}{{"TB", 1 << 40}, {"GB", 1 << 30}, {"MB", 1 << 20}, {"KB", 1 << 10}, {"B", 1}}
 
-// String writes the size in the largest unit that leaves no rest.
-func (n Bytes) String() string {
+// UnmarshalText reads a size that is not negative: "25MB", "512KB", "10B".
+func (n *Bytes) UnmarshalText(text []byte) error {
+	s := strings.TrimSpace(string(text))
 	for _, u := range byteUnits {
-		if int64(n) >= u.size && int64(n)%u.size == 0 {
-			return strconv.FormatInt(int64(n)/u.size, 10) + u.word
-		}
-	}
-	return strconv.FormatInt(int64(n), 10)
-}
-
-// MarshalText writes what String does.
-func (n Bytes) MarshalText() ([]byte, error) { return []byte(n.String()), nil }
-
-// UnmarshalText reads a size that is not negative.
-func (n *Bytes) UnmarshalText(b []byte) error {
-	text := string(b)
-	for _, u := range byteUnits {
-		if number, ok := strings.CutSuffix(text, u.word); ok {
-			v, err := strconv.ParseInt(strings.TrimSpace(number), 10, 64)
+		if digits, ok := strings.CutSuffix(s, u.word); ok {
+			v, err := strconv.ParseInt(strings.TrimSpace(digits), 10, 64)
 			if err != nil || v < 0 || v > (1<<62)/u.size {
 				break
 			}
@@ -89,5 +90,18 @@ func (n *Bytes) UnmarshalText(b []byte) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%q is not a size such as \"25MB\"", text)
+	return fmt.Errorf("%q is not a size: write a whole number and KB, MB or GB, as in \"25MB\"", text)
 }
+
+// String writes the size in the largest unit that leaves no rest.
+func (n Bytes) String() string {
+	for _, u := range byteUnits {
+		if n != 0 && int64(n)%u.size == 0 {
+			return strconv.FormatInt(int64(n)/u.size, 10) + u.word
+		}
+	}
+	return "0B"
+}
+
+// MarshalText writes what String does.
+func (n Bytes) MarshalText() ([]byte, error) { return []byte(n.String()), nil }

@@ -222,7 +222,8 @@ func (d *decoder) into(n *node, v reflect.Value, where string) {
 		})
 	case t == typeDuration:
 		d.text(n, where, func(s string) error {
-			span, err := parseDuration(s)
+			var span Duration
+			err := span.UnmarshalText([]byte(s))
 			v.SetInt(int64(span))
 			return err
 		})
@@ -283,7 +284,11 @@ func (d *decoder) blame(n *node, value, where string, err error) {
 			known = append(known, m[1])
 		}
 	}
-	d.log.at(Error, n, false, nearest(value, known), where+": "+err.Error())
+	near := nearest(value, known)
+	if upper := strings.ToUpper(value); upper != value && new(Bytes).UnmarshalText([]byte(upper)) == nil {
+		near = upper // a size has units in capital letters
+	}
+	d.log.at(Error, n, false, near, where+": "+err.Error())
 }
 
 func (d *decoder) slice(n *node, v reflect.Value, where string) {

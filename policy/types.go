@@ -10,119 +10,24 @@ import (
 
 	"github.com/emersion/go-smtp"
 
+	"postern/filters"
 	"postern/mail"
 )
 
 // The types of values in the policy file read themselves, so that a wrong word
 // is an error at its own place.
 var (
-	_ encoding.TextUnmarshaler = (*Bytes)(nil)
-	_ encoding.TextUnmarshaler = (*Duration)(nil)
 	_ encoding.TextUnmarshaler = (*Moment)(nil)
 	_ encoding.TextUnmarshaler = (*ReplyText)(nil)
 	_ encoding.TextUnmarshaler = (*Glob)(nil)
 	_ encoding.TextUnmarshaler = (*Rate)(nil)
 )
 
-var byteUnits = []struct {
-	word string
-	size int64
-}{{"KB", 1 << 10}, {"MB", 1 << 20}, {"GB", 1 << 30}, {"TB", 1 << 40}, {"B", 1}}
-
-// Bytes is a size: "25MB" in the policy file (MB = 1024 x 1024).
-type Bytes int64
-
-// UnmarshalText reads "25MB", "512KB", "10B".
-func (b *Bytes) UnmarshalText(text []byte) error {
-	s := strings.TrimSpace(string(text))
-	for _, u := range byteUnits {
-		digits, ok := strings.CutSuffix(s, u.word)
-		if !ok {
-			continue
-		}
-		n, err := strconv.ParseInt(strings.TrimSpace(digits), 10, 64)
-		if err != nil || n < 0 || n > (1<<62)/u.size {
-			break
-		}
-		*b = Bytes(n * u.size)
-		return nil
-	}
-	wrong := &wordError{Word: s, Text: fmt.Sprintf("%q is not a size: write a whole number and KB, MB or GB, as in \"25MB\"", s)}
-	if upper := strings.ToUpper(s); upper != s && b.UnmarshalText([]byte(upper)) == nil {
-		wrong.Known = []string{upper}
-	}
-	return wrong
-}
-
-// String writes the size as the policy file would.
-func (b Bytes) String() string {
-	for _, u := range []int{3, 2, 1, 0} {
-		if unit := byteUnits[u]; b != 0 && int64(b)%unit.size == 0 {
-			return strconv.FormatInt(int64(b)/unit.size, 10) + unit.word
-		}
-	}
-	return strconv.FormatInt(int64(b), 10) + "B"
-}
-
-// Duration is a time span: "15m", "30d" in the policy file.
-type Duration time.Duration
-
-var durationUnits = map[string]time.Duration{
-	"ms": time.Millisecond, "s": time.Second, "m": time.Minute, "h": time.Hour,
-	"d": 24 * time.Hour, "w": 7 * 24 * time.Hour, "y": 365 * 24 * time.Hour,
-}
-
-// parseDuration reads "15m", "1h30m", "30d", "1y".
-func parseDuration(s string) (time.Duration, error) {
-	wrong := fmt.Errorf("%q is not a duration: write a whole number and ms, s, m, h, d, w or y, as in \"15m\"", s)
-	var total time.Duration
-	rest := strings.TrimSpace(s)
-	if rest == "0" {
-		return 0, nil
-	}
-	if rest == "" {
-		return 0, wrong
-	}
-	for rest != "" {
-		digits := len(rest) - len(strings.TrimLeft(rest, "0123456789"))
-		n, err := strconv.ParseInt(rest[:digits], 10, 64)
-		if err != nil {
-			return 0, wrong
-		}
-		rest = rest[digits:]
-		letters := len(rest) - len(strings.TrimLeft(rest, "abcdefghijklmnopqrstuvwxyz"))
-		unit, ok := durationUnits[rest[:letters]]
-		if !ok || n > int64((1<<62)/unit) || total > 1<<62-time.Duration(n)*unit {
-			return 0, wrong
-		}
-		total += time.Duration(n) * unit
-		rest = rest[letters:]
-	}
-	return total, nil
-}
-
-// UnmarshalText reads "15m", "1h30m", "30d".
-func (d *Duration) UnmarshalText(text []byte) error {
-	v, err := parseDuration(string(text))
-	*d = Duration(v)
-	return err
-}
-
-// String writes the duration as the policy file would.
-func (d Duration) String() string {
-	v := time.Duration(d)
-	if day := 24 * time.Hour; v >= day && v%day == 0 {
-		return strconv.FormatInt(int64(v/day), 10) + "d"
-	}
-	s := v.String()
-	if strings.HasSuffix(s, "m0s") {
-		s = s[:len(s)-2]
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = s[:len(s)-2]
-	}
-	return s
-}
+// Sizes and time spans are written in the same way in the settings of filters.
+type (
+	Bytes    = filters.Bytes
+	Duration = filters.Duration
+)
 
 // parseNetwork reads an address or a network: "10.0.5.10", "10.0.5.0/24",
 // "2001:db8::/32". An address with bits beyond the mask is refused: it is more
@@ -167,11 +72,11 @@ type Rate struct {
 func (r *Rate) UnmarshalText(text []byte) error {
 	n, per, ok := strings.Cut(string(text), "/")
 	count, err := strconv.Atoi(n)
-	d, derr := parseDuration(per)
-	if !ok || err != nil || derr != nil || count < 1 || d <= 0 {
+	var d Duration
+	if !ok || err != nil || d.UnmarshalText([]byte(per)) != nil || count < 1 || d <= 0 {
 		return fmt.Errorf("%q is not a rate: write it as in \"100/1m\"", text)
 	}
-	*r = Rate{count, d}
+	*r = Rate{count, d.Time()}
 	return nil
 }
 
