@@ -34,6 +34,7 @@ func TestMain(m *testing.M) {
 		"until":   untilMain,
 		"held":    heldMain,
 		"queued":  queuedMain,
+		"zone":    zoneMain,
 	})
 }
 
@@ -243,4 +244,30 @@ func withID(list []string, noun string) {
 		os.Exit(1)
 	}
 	os.Exit(run(append([]string{noun, os.Args[1], row.ID}, os.Args[3:]...), os.Stdin, os.Stdout, os.Stderr))
+}
+
+// zoneMain is the program: zone [FILE]. It adds the records of postern keys dkim
+// rotate --json to a zone, and prints it.
+func zoneMain() {
+	zone := map[string]map[string][]string{}
+	if len(os.Args) > 1 {
+		text, err := os.ReadFile(os.Args[1])
+		if err == nil {
+			err = json.Unmarshal(text, &zone)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "zone:", err)
+			os.Exit(1)
+		}
+	}
+	for d := json.NewDecoder(os.Stdin); ; {
+		var r struct{ Name, Record string }
+		if err := d.Decode(&r); err != nil {
+			break
+		}
+		if r.Name != "" {
+			zone[r.Name] = map[string][]string{"TXT": {r.Record}}
+		}
+	}
+	json.NewEncoder(os.Stdout).Encode(zone)
 }
