@@ -36,8 +36,11 @@
 // ErrBacklog means that the log could not be written for so long that no more
 // records can wait: the caller defers its mail. A BadRecord names the first
 // record that does not verify. Open refuses a log whose end it cannot read, and
-// a log without its key. If the log ends before its head, Open goes on, and
-// appends a record "damage" that makes every later Verify fail there.
+// a log without its key. What a crash has not written whole is cut off the end and
+// set aside; a record "repair" says so, and the chain verifies. If the log ends
+// before its head, Open goes on, and appends a record "damage" that makes every
+// later Verify fail there. A record of the last section that does not verify is
+// reported after Open.
 package audit
 
 import (
@@ -68,6 +71,7 @@ const (
 	Checkpoint Event = "checkpoint" // made by the log itself: records before it may be cut off
 	CutOff     Event = "cut"        // made by the log itself: old records were removed
 	Damage     Event = "damage"     // made by the log itself: records are missing
+	Repair     Event = "repair"     // made by the log itself: what a crash had not written whole was cut off the end
 )
 
 // A Record is one entry. What is empty is left out.

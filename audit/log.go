@@ -41,6 +41,7 @@ type Log struct {
 	o    Options
 	key  ed25519.PrivateKey
 	head *headFile
+	last store.Section // that there was when it was opened
 
 	randMu sync.Mutex
 	rand   *bufio.Reader
@@ -62,6 +63,9 @@ type Log struct {
 
 	wake chan struct{}
 	done chan struct{}
+
+	checking sync.WaitGroup
+	enough   context.CancelFunc // ends it
 }
 
 // A chunk is a run of chained lines. It begins a section if roll is set.
@@ -95,15 +99,37 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 		return nil, fmt.Errorf("open audit log: %w", err)
 	}
 	go l.run()
+	ctx, l.enough = context.WithCancel(context.WithoutCancel(ctx))
+	l.checking.Go(func() { l.check(ctx) })
 	return l, nil
+}
+
+// check names the first record that does not verify in the section that was
+// written last. The others were checked when they were the last one; Verify
+// checks all.
+func (l *Log) check(ctx context.Context) {
+	if l.last.Lines == 0 || l.o.Report == nil {
+		return
+	}
+	w := &walk{key: l.PublicKey(), head: Head{First: l.last.First}}
+	err := l.o.Log.Read(ctx, l.last.First, func(n uint64, line []byte) error {
+		if n >= l.last.First+l.last.Lines {
+			return nil // it was written since
+		}
+		return errors.Join(w.step(n, line), ctx.Err())
+	})
+	if bad := (*BadRecord)(nil); errors.As(err, &bad) {
+		l.o.Report.Error("the audit log was changed or is damaged: postern audit verify", "record", bad.Seq, "why", bad.Why)
+	}
 }
 
 // resume finds the end of the chain and compares it with the head.
 func (l *Log) resume(ctx context.Context) error {
-	last, err := lastLine(ctx, l.o.Log)
+	last, section, err := lastLine(ctx, l.o.Log)
 	if err != nil {
 		return err
 	}
+	l.last = section
 	random := l.o.Rand
 	if last != nil {
 		random = nil // a new key would not fit what was signed with the old one
@@ -130,6 +156,12 @@ func (l *Log) resume(ctx context.Context) error {
 	case ok && head.Seq == l.seq && head.Hash != l.hash.String():
 		return l.damaged("the last record is not the one that the head names")
 	}
+	if what := l.o.Log.Repaired(); what != "" {
+		if l.o.Report != nil {
+			l.o.Report.Warn("the end of the audit log was repaired", "what", what)
+		}
+		return l.add(Record{Event: Repair, Detail: what}, nil)
+	}
 	return nil
 }
 
@@ -139,14 +171,21 @@ func (l *Log) damaged(what string) error {
 		// Nothing is left: the chain begins anew, with this note.
 		l.first = 1
 	}
+	if repaired := l.o.Log.Repaired(); repaired != "" {
+		what += "; " + repaired
+	}
+	if l.o.Report != nil {
+		l.o.Report.Error("the audit log is damaged: postern audit verify", "what", what)
+	}
 	return l.add(Record{Event: Damage, Detail: what}, nil)
 }
 
-// lastLine returns the last line of the log; nil if it is empty.
-func lastLine(ctx context.Context, log store.Log) (*line, error) {
+// lastLine returns the last line of the log and its section; nil if it is empty.
+func lastLine(ctx context.Context, log store.Log) (*line, store.Section, error) {
+	var none store.Section
 	sections, err := log.Sections(ctx)
 	if err != nil {
-		return nil, err
+		return nil, none, err
 	}
 	for i := len(sections) - 1; i >= 0; i-- {
 		if sections[i].Lines == 0 {
@@ -160,18 +199,18 @@ func lastLine(ctx context.Context, log store.Log) (*line, error) {
 			return nil
 		})
 		if err != nil {
-			return nil, err
+			return nil, none, err
 		}
 		last, err := parse(text)
 		if err == nil && last.fields.Seq != sections[i].First+sections[i].Lines-1 {
 			err = errors.New("it has another number")
 		}
 		if err != nil {
-			return nil, fmt.Errorf("the last record cannot be read (%w): move the folder of the audit log aside and keep it; a new log begins at the next start", err)
+			return nil, none, fmt.Errorf("the last record cannot be read (%w): move the folder of the audit log aside and keep it; a new log begins at the next start", err)
 		}
-		return last, nil
+		return last, sections[i], nil
 	}
-	return nil, nil
+	return nil, none, nil
 }
 
 // Append adds a record and returns when it is durable. If ctx ends before, the
@@ -415,6 +454,8 @@ func (l *Log) Close() error {
 	l.mu.Unlock()
 	l.kick()
 	<-l.done
+	l.enough()
+	l.checking.Wait()
 	err := l.flush(context.Background()) // what the last run could not write, once more
 	return errors.Join(err, l.head.f.Sync(), l.head.f.Close(), l.o.Log.Close())
 }

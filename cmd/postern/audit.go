@@ -80,7 +80,7 @@ func (a *auditVerifyCmd) Run(g *globals) error {
 // auditQuery are the flags that select records.
 type auditQuery struct {
 	ID    string          `help:"Only records of this transaction or held message." placeholder:"ID"`
-	Event *string         `help:"Only this event: verdict, delivery, release, read, delete, expire, forget, reload, key, start, stop, checkpoint, cut or damage." enum:"verdict,delivery,release,read,delete,expire,forget,reload,key,start,stop,checkpoint,cut,damage" placeholder:"EVENT"`
+	Event *string         `help:"Only this event: verdict, delivery, release, read, delete, expire, forget, reload, key, start, stop, checkpoint, cut, repair or damage." enum:"verdict,delivery,release,read,delete,expire,forget,reload,key,start,stop,checkpoint,cut,repair,damage" placeholder:"EVENT"`
 	Rule  string          `help:"Only verdicts of this rule." placeholder:"NAME"`
 	Actor string          `help:"Only what this person did." placeholder:"USER"`
 	Text  string          `help:"Only records with this address in a personal field." name:"address" placeholder:"ADDRESS"`
