@@ -38,10 +38,10 @@ type LinkSettings struct {
 	Scores    map[string]float64 // the [scores] table; names of other filters' symbols do no harm
 }
 
-// A Chain runs filters. Each starts as soon as those it requires are done, so
-// they overlap; but each sees only the results that it requires and writes only
-// its own, so the outcome does not depend on which finished first. Link and
-// Open come first; after that a Chain does not change and is safe for
+// A Chain runs filters. Those that take time overlap: each starts as soon as
+// those it requires are done. Each sees only the results that it requires and
+// writes only its own, so the outcome does not depend on which finished first.
+// Link and Open come first; after that a Chain does not change and is safe for
 // concurrent use.
 type Chain struct {
 	links     []*link
@@ -55,7 +55,7 @@ type link struct {
 	checker Checker
 	timeout time.Duration
 	ignore  bool
-	light   bool               // no goroutine is worth while: the filter is Light or idle
+	light   bool               // the filter is Light or idle
 	order   int                // position among all filters
 	slot    int                // position among those that scan
 	needs   []int              // slots of the filters that it requires

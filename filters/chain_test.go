@@ -378,7 +378,7 @@ func TestIdle(t *testing.T) {
 	if len(rs) != 1 || rs[0].Filter != "a" || rs[0].Err != nil {
 		t.Errorf("%+v", rs)
 	}
-	if !strings.Contains(i.stack, "runLight") {
+	if !strings.Contains(i.stack, "TestIdle") {
 		t.Errorf("an idle filter ran on a goroutine of its own:\n%s", i.stack)
 	}
 }

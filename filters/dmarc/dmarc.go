@@ -45,6 +45,7 @@ var Filter = &filters.Filter{
 	Name:     "dmarc",
 	Doc:      "checks whether the author's domain is authenticated, and what it asks for if not (DMARC)",
 	Stage:    filters.Data,
+	Light:    true,
 	Requires: []string{"spf", "dkim"},
 	Symbols: []filters.SymbolDoc{
 		{Name: "DMARC_PASS", Doc: "The author's domain is authenticated: the message comes from where it says.",

@@ -32,6 +32,7 @@ var Filter = &filters.Filter{
 	Name:  "iprev",
 	Doc:   "checks whether the client's address has a name that leads back to it",
 	Stage: filters.Data,
+	Light: true,
 	Symbols: []filters.SymbolDoc{
 		{Name: "IPREV_PASS", Doc: "The address of the sending server has a name that leads back to it.",
 			DocFR: "L’adresse du serveur d’envoi a un nom qui y ramène."},
