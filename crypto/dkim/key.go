@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 
+	lru "github.com/hashicorp/golang-lru/v2"
+
 	"postern/dns"
 )
 
@@ -35,6 +37,41 @@ type Key struct {
 	Bits    int              // of an RSA key; 256 for Ed25519
 	Testing bool             // t=y: the domain is testing DKIM
 	Strict  bool             // t=s: the domain of i= must be d= itself
+}
+
+// Bounds of what a KeyCache keeps.
+const (
+	cachedKeys   = 500
+	cachedRecord = 2 << 10 // bytes; an RSA key of 8192 bits takes 1.4 KB
+)
+
+// A KeyCache keeps keys by the text of their records, so that a key which is
+// asked for again is not read again: it knows nothing of who published it. It is
+// bounded, and safe for concurrent use; nil keeps nothing.
+type KeyCache struct{ keys *lru.Cache[string, Key] }
+
+// NewKeyCache returns an empty KeyCache.
+func NewKeyCache() *KeyCache {
+	keys, err := lru.New[string, Key](cachedKeys)
+	if err != nil {
+		return nil // only a size below one is an error
+	}
+	return &KeyCache{keys}
+}
+
+// parse is ParseKey. What has an error is read each time.
+func (c *KeyCache) parse(record string) (Key, error) {
+	if c == nil || len(record) > cachedRecord {
+		return ParseKey(record)
+	}
+	if k, ok := c.keys.Get(record); ok {
+		return k, nil
+	}
+	k, err := ParseKey(record)
+	if err == nil {
+		c.keys.Add(record, k)
+	}
+	return k, err
 }
 
 // ParseKey reads a key record. Its error, which wraps ErrKey, says why nothing
@@ -183,7 +220,7 @@ func (s *signature) keyName() string { return RecordName(s.selector, s.domain) }
 
 // fetch looks the keys of the signatures up, each name once and all at the same
 // time.
-func fetch(ctx context.Context, r dns.Resolver, sigs []*signature) map[string]*answer {
+func (o *Options) fetch(ctx context.Context, sigs []*signature) map[string]*answer {
 	answers := make(map[string]*answer, len(sigs))
 	var wg sync.WaitGroup
 	first := ""
@@ -198,26 +235,26 @@ func fetch(ctx context.Context, r dns.Resolver, sigs []*signature) map[string]*a
 			first = name
 			continue
 		}
-		wg.Go(func() { a.lookUp(ctx, r, name) })
+		wg.Go(func() { a.lookUp(ctx, o, name) })
 	}
 	if first != "" {
-		answers[first].lookUp(ctx, r, first)
+		answers[first].lookUp(ctx, o, first)
 	}
 	wg.Wait()
 	return answers
 }
 
 // lookUp asks for one key.
-func (a *answer) lookUp(ctx context.Context, r dns.Resolver, name string) {
+func (a *answer) lookUp(ctx context.Context, o *Options, name string) {
 	if len(name) > 253 {
 		a.flaw = flawed(PermError, "the name of the key is too long for DNS")
 		return
 	}
-	if r == nil {
+	if o.Resolver == nil {
 		a.flaw = flawed(TempError, "there is no DNS resolver")
 		return
 	}
-	found, err := r.TXT(ctx, name)
+	found, err := o.Resolver.TXT(ctx, name)
 	switch {
 	case errors.Is(err, dns.ErrNotFound):
 		a.flaw = flawed(PermError, "there is no key at %s", name)
@@ -229,7 +266,7 @@ func (a *answer) lookUp(ctx context.Context, r dns.Resolver, name string) {
 	// RFC 6376 section 3.6.2.2: several records at one name mean nothing
 	// certain; RFC 6376 section 6.1.2 lets a verifier try one after the other.
 	for _, record := range found.Records[:min(len(found.Records), maxRecords)] {
-		k, err := ParseKey(record)
+		k, err := o.Keys.parse(record)
 		if err == nil {
 			a.keys = append(a.keys, k)
 		} else if a.flaw == nil || strings.Contains(record, "p=") {

@@ -25,6 +25,7 @@ const (
 // Options say how signatures are judged.
 type Options struct {
 	Resolver      dns.Resolver
+	Keys          *KeyCache // may be nil
 	Now           time.Time // for x=
 	MinimumKey    int       // bits of an RSA key; at least 1024, which is the default
 	MaxSignatures int       // DKIM signatures judged; default 10
@@ -160,7 +161,7 @@ func (v *verifier) judge() error {
 	if len(open) == 0 {
 		return nil
 	}
-	answers := fetch(v.ctx, v.o.Resolver, open)
+	answers := v.o.fetch(v.ctx, open)
 	for _, t := range v.cases {
 		if t.flaw == nil && len(answers[t.sig.keyName()].keys) > 0 && t.sig.kind != arcSeal {
 			keys = append(keys, bodyKey{t.sig.body, t.sig.limit})

@@ -46,6 +46,7 @@ var Filter = &filters.Filter{
 	Name:  "arc",
 	Doc:   "validates ARC chains, and seals what it passes on changed",
 	Stage: filters.Data,
+	Light: true,
 	Symbols: []filters.SymbolDoc{
 		{Name: "ARC_PASS", Doc: "The servers that passed the message on say how it came to them, and nobody changed that since.",
 			DocFR: "Les serveurs qui ont transmis le message disent comment ils l’ont reçu, et nul ne l’a modifié depuis."},
@@ -82,6 +83,7 @@ type Checker struct {
 	Key            filters.Secret `toml:"key" doc:"the key: { file = } or { credential = } with PEM, or the base64 of an Ed25519 key"`
 
 	resolver dns.Resolver
+	keys     *dkim.KeyCache
 	offline  bool
 	hostname string
 	signer   dkim.Signer
@@ -109,7 +111,7 @@ func (c *Checker) Validate() error {
 
 // Open takes the resolver and reads the key.
 func (c *Checker) Open(_ context.Context, env *filters.Env) error {
-	c.resolver, c.offline, c.hostname = env.Resolver, env.Offline, env.Hostname
+	c.resolver, c.offline, c.hostname, c.keys = env.Resolver, env.Offline, env.Hostname, dkim.NewKeyCache()
 	if c.Domain == "" && len(env.Domains) > 0 {
 		c.Domain = strings.ToLower(env.Domains[0])
 	}
@@ -145,7 +147,7 @@ func (c *Checker) UseSigner(s dkim.Signer) error {
 
 // options are those for the verifier.
 func (c *Checker) options(tx *mail.Transaction) dkim.Options {
-	return dkim.Options{Resolver: c.resolver, Now: tx.At}
+	return dkim.Options{Resolver: c.resolver, Keys: c.keys, Now: tx.At}
 }
 
 // Check validates the chain.

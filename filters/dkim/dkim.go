@@ -32,6 +32,7 @@ var Filter = &filters.Filter{
 	Name:  "dkim",
 	Doc:   "verifies DKIM signatures",
 	Stage: filters.Data,
+	Light: true,
 	Symbols: []filters.SymbolDoc{
 		{Name: "DKIM_PASS", Doc: "A domain has signed the message, and nothing signed was changed.",
 			DocFR: "Un domaine a signé le message, et rien de ce qui est signé n’a été modifié."},
@@ -88,6 +89,7 @@ type Checker struct {
 	BodyLength string `toml:"body_length" doc:"what of a signature that leaves a part of the body unsigned (l=): \"fail\" or \"partial\", which lets it pass"`
 
 	resolver dns.Resolver
+	keys     *dkim.KeyCache
 	offline  bool
 }
 
@@ -105,7 +107,7 @@ func (c *Checker) Validate() error {
 
 // Open takes the resolver.
 func (c *Checker) Open(_ context.Context, env *filters.Env) error {
-	c.resolver, c.offline = env.Resolver, env.Offline
+	c.resolver, c.offline, c.keys = env.Resolver, env.Offline, dkim.NewKeyCache()
 	return nil
 }
 
@@ -115,7 +117,7 @@ func (c *Checker) Check(ctx context.Context, tx *mail.Transaction, _ filters.Res
 		return filters.Verdict{}, nil
 	}
 	results, err := dkim.Verify(ctx, tx.Message, dkim.Options{
-		Resolver: c.resolver, Now: tx.At, MinimumKey: c.MinimumKey, BodyLength: c.BodyLength,
+		Resolver: c.resolver, Keys: c.keys, Now: tx.At, MinimumKey: c.MinimumKey, BodyLength: c.BodyLength,
 	})
 	if err != nil {
 		return filters.Verdict{}, fmt.Errorf("verify signatures: %w", err)
