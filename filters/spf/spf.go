@@ -1,6 +1,7 @@
 // Package spf checks whether the client may use the domains that it names: that
-// of the reverse-path and that of HELO (RFC 7208). It evaluates records itself,
-// exactly as the RFC has it; a record with an error anywhere is a permerror.
+// of the reverse-path and, unless that passes, that of HELO (RFC 7208). It
+// evaluates records itself, exactly as the RFC has it; a record with an error
+// anywhere is a permerror.
 //
 // The client is the one that the session tells, which PROXY, XCLIENT and
 // XFORWARD have set already; behind a relay of trusted_relays it is the one that
@@ -25,7 +26,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"sync"
 
 	"postern/dns"
 	"postern/filters"
@@ -62,6 +62,7 @@ var Filter = &filters.Filter{
 	Name:  "spf",
 	Doc:   "checks whether the client may send for the domains that it names (SPF)",
 	Stage: filters.Data,
+	Light: true,
 	Symbols: []filters.SymbolDoc{
 		{Name: "SPF_PASS", Doc: "The sending server may send mail for the domain of the reverse-path.",
 			DocFR: "Le serveur d’envoi est autorisé par le domaine de l’expéditeur d’enveloppe."},
@@ -110,7 +111,7 @@ var Filter = &filters.Filter{
 // Checker holds the settings.
 type Checker struct {
 	TrustedRelays filters.Networks `toml:"trusted_relays" doc:"addresses and networks of relays whose Received field tells the client"`
-	Helo          bool             `toml:"helo" doc:"check the name in HELO too, not only where the reverse-path is null"`
+	Helo          bool             `toml:"helo" doc:"check the name in HELO too where the reverse-path does not pass; where it is null that is always done"`
 	VoidLookUps   int              `toml:"void_lookups" doc:"how many look-ups of a record may find nothing"`
 	Explain       bool             `toml:"explain" doc:"look up what the domain has to say of a fail"`
 
@@ -158,15 +159,13 @@ func (c *Checker) Check(ctx context.Context, tx *mail.Transaction, _ filters.Res
 		o := ask("helo", "", client.Helo)
 		return verdictOf(client, []outcome{o, o}), nil
 	}
-	if !c.Helo {
-		return verdictOf(client, []outcome{ask("mailfrom", tx.ReversePath.Local, tx.ReversePath.Domain)}), nil
+	// RFC 7208 section 2.3: where one identity is enough to know the client the
+	// other is worth no look-up.
+	all := []outcome{ask("mailfrom", tx.ReversePath.Local, tx.ReversePath.Domain)}
+	if c.Helo && all[0].Result != Pass {
+		all = append(all, ask("helo", "", client.Helo))
 	}
-	both := make([]outcome, 2)
-	var wg sync.WaitGroup
-	wg.Go(func() { both[1] = ask("helo", "", client.Helo) })
-	both[0] = ask("mailfrom", tx.ReversePath.Local, tx.ReversePath.Domain)
-	wg.Wait()
-	return verdictOf(client, both), nil
+	return verdictOf(client, all), nil
 }
 
 // answer checks one identity.
