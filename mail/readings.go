@@ -192,20 +192,11 @@ func (p *Part) span() span {
 // no boundary.
 func guessBoundary(s *source, start, end int64) (string, bool) {
 	w := newWindow(s, start, end, false)
-	for pos := start; pos < w.end; {
-		data := w.from(pos)
-		if len(data) == 0 {
-			break
-		}
-		n := bytes.IndexByte(data, '\n')
-		if n < 0 {
-			n = len(data) - 1
-		}
-		line := trimSpace(data[:n+1])
+	for _, line := range w.lines() {
+		line = trimSpace(line)
 		if len(line) > 2 && len(line) < 200 && line[0] == '-' && line[1] == '-' && line[2] != ' ' {
 			return string(bytes.TrimSuffix(line[2:], []byte("--"))), true
 		}
-		pos += int64(n) + 1
 	}
 	return "", false
 }
@@ -225,16 +216,7 @@ func (sc *scanner) outside(p *Part, start, end int64) {
 	epilogue := f.seen
 	w := newWindow(sc.win.s, start, end, false)
 	text := false
-	for pos := start; pos < w.end; {
-		data := w.from(pos)
-		if len(data) == 0 {
-			break
-		}
-		n := bytes.IndexByte(data, '\n')
-		if n < 0 {
-			n = len(data) - 1
-		}
-		line := data[:n+1]
+	for pos, line := range w.lines() {
 		field := hasPrefixFold(line, "content-") && bytes.IndexByte(line, ':') > 0
 		if field || beginsFile(line) {
 			kind := PartInPreamble
@@ -250,7 +232,6 @@ func (sc *scanner) outside(p *Part, start, end int64) {
 			return
 		}
 		text = text || len(trimSpace(line)) > 0
-		pos += int64(n) + 1
 	}
 	if text && epilogue {
 		sc.note(TextAfterEnd, p, start, nil)

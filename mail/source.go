@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"sort"
 	"sync/atomic"
 )
@@ -140,6 +141,27 @@ func (w *window) from(pos int64) []byte {
 		rest = w.buf
 	}
 	return rest
+}
+
+// lines yields the lines of a new window, each with its end and after the offset
+// where it begins. One that does not fit in the window comes in pieces.
+func (w *window) lines() iter.Seq2[int64, []byte] {
+	return func(yield func(int64, []byte) bool) {
+		for pos := w.base; ; {
+			data := w.from(pos)
+			if len(data) == 0 {
+				return
+			}
+			n := bytes.IndexByte(data, '\n') + 1
+			if n == 0 {
+				n = len(data)
+			}
+			if !yield(pos, data[:n]) {
+				return
+			}
+			pos += int64(n)
+		}
+	}
 }
 
 // A splice is a source made of pieces: of another source and of new bytes. It

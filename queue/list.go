@@ -23,13 +23,10 @@ const (
 // A Filter chooses entries. The zero Filter chooses all. Texts match any part of
 // an address, whatever the case.
 type Filter struct {
-	ID       string // the entry's, or its transaction's
 	From     string
 	To       string // a pending recipient
 	Upstream string
-	Status   Status
 	Text     string // in id, addresses or last replies
-	Limit    int    // 0: no limit
 }
 
 // An Item is one entry of a list.
@@ -43,9 +40,6 @@ type Item struct {
 func (q *Queue) List(f Filter) []Item {
 	var items []Item
 	for _, e := range q.spool.List() {
-		if f.Limit > 0 && len(items) >= f.Limit {
-			break
-		}
 		if !f.chooses(&e) {
 			continue
 		}
@@ -55,9 +49,7 @@ func (q *Queue) List(f Filter) []Item {
 			it.Status, it.Next = q.status(j), j.next
 		}
 		q.mu.Unlock()
-		if f.Status == "" || f.Status == it.Status {
-			items = append(items, it)
-		}
+		items = append(items, it)
 	}
 	return items
 }
@@ -76,10 +68,7 @@ func (q *Queue) status(j *job) Status {
 }
 
 func (f *Filter) chooses(e *spool.Entry) bool {
-	if f.ID != "" && f.ID != e.ID && f.ID != e.Transaction || f.Upstream != "" && f.Upstream != e.Upstream {
-		return false
-	}
-	if !contains(e.From.String(), f.From) {
+	if f.Upstream != "" && f.Upstream != e.Upstream || !contains(e.From.String(), f.From) {
 		return false
 	}
 	to := f.To == ""

@@ -603,7 +603,7 @@ func TestSuspendResumeRetryDrop(t *testing.T) {
 	}
 	b.open() // still so after a restart
 	b.settle()
-	if l := b.q.List(Filter{Status: StatusSuspended}); len(l) != 1 || l[0].ID != id {
+	if l := b.q.List(Filter{}); len(l) != 1 || l[0].ID != id || l[0].Status != StatusSuspended {
 		t.Errorf("suspended: %+v", l)
 	}
 	b.tries = nil
@@ -681,9 +681,8 @@ func TestListAndStats(t *testing.T) {
 		f    Filter
 		want int
 	}{
-		{Filter{}, 3}, {Filter{Limit: 2}, 2}, {Filter{ID: "T1"}, 1}, {Filter{ID: one}, 1}, {Filter{ID: "x"}, 0}, {Filter{From: "ALICE@"}, 2},
-		{Filter{To: "carol"}, 1}, {Filter{To: "frank"}, 1}, {Filter{Upstream: "internet"}, 2}, {Filter{Status: StatusDeferred}, 2},
-		{Filter{Status: StatusDue}, 1}, {Filter{Text: "greylisted"}, 2}, {Filter{Text: "erin"}, 1}, {Filter{Text: "nothing"}, 0},
+		{Filter{}, 3}, {Filter{Text: "T1"}, 1}, {Filter{Text: one}, 1}, {Filter{From: "ALICE@"}, 2},
+		{Filter{To: "carol"}, 1}, {Filter{To: "frank"}, 1}, {Filter{Upstream: "internet"}, 2}, {Filter{Text: "greylisted"}, 2}, {Filter{Text: "erin"}, 1}, {Filter{Text: "nothing"}, 0},
 	} {
 		if got := len(b.q.List(tt.f)); got != tt.want {
 			t.Errorf("%+v: %d entries, want %d", tt.f, got, tt.want)
