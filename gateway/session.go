@@ -72,6 +72,9 @@ func (g *Gateway) Rcpt(ctx context.Context, tx *mail.Transaction, to mail.Recipi
 	if !tx.Trusted() && !b.Ours(p.Domain) {
 		return mail.ReplyNoRelaying
 	}
+	if !tx.Trusted() && tx.Role != mail.RoleFilter && routed(p) {
+		return replyRouted
+	}
 	u, ok := b.Policy.UpstreamFor(tx.Listener, p)
 	if !ok {
 		return replyNoUpstream
