@@ -107,6 +107,7 @@ func (r *recovery) openSegment(name string, number uint64, last bool) error {
 		if last && size < headerSize && !errors.Is(err, errVersion) {
 			// A crash while the segment was begun: no frame follows a header
 			// that is not synced.
+			s.log.Warn("a log segment that was never begun was removed", "file", name, "bytes", size)
 			s.removeQuietly(name)
 			return nil
 		}
