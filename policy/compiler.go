@@ -111,7 +111,13 @@ func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys
 // secret resolves { credential = }, { file = } and { env = }.
 func (c *compiler) secret(n *node, where string) Secret {
 	if s, ok := n.value.(string); ok && n.kind == scalarNode {
-		c.log.at(Warning, n, false, "", where+` stands in the policy in plain text: use { credential = "..." }, { file = "..." } or { env = "..." }`)
+		p := c.log.src.problem(Warning, n.at, n.end, where+` stands in the policy in plain text: use { credential = "..." }, { file = "..." } or { env = "..." }`)
+		line := []rune(p.Source)
+		for i := p.Column - 1; i < min(p.Column-1+p.Width, len(line)); i++ {
+			line[i] = '*' // the message goes to logs and screens
+		}
+		p.Source = string(line)
+		c.log.add(p)
 		return Secret{s}
 	}
 	if n.kind != tableNode {

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,9 +26,10 @@ import (
 //	default:"15m"    the value when the key is absent
 //	least:"1"        the least number
 type decoder struct {
-	log    *problemLog
-	secret func(n *node, where string) Secret
-	shapes map[reflect.Type]*shape
+	log        *problemLog
+	secret     func(n *node, where string) Secret
+	conditions func() []string // the keys of match
+	shapes     map[reflect.Type]*shape
 }
 
 // A shape is what a decoder knows about a struct type.
@@ -109,7 +111,7 @@ func (d *decoder) fill(n *node, v reflect.Value, where string, others []string) 
 	}
 	for _, e := range n.entries {
 		if !contains(s.names, e.key) && !contains(others, e.key) {
-			d.unknownKey(e, where, append(s.names[:len(s.names):len(s.names)], others...))
+			d.unknownKey(e, where, slices.Concat(s.names, others))
 		}
 	}
 }
@@ -125,13 +127,18 @@ func (d *decoder) unknownKey(n *node, where string, known []string) {
 		return
 	}
 	in := ""
-	if where != "" {
-		if n.key == "mode" || n.key == "version" {
-			d.log.key(n, "%s belongs at the top of the file, before the first table: here it is a key of %s", n.key, where)
-			return
-		}
+	switch {
+	case where == "":
+	case n.key == "mode" || n.key == "version":
+		d.log.key(n, "%s belongs at the top of the file, before the first table: here it is a key of %s", n.key, where)
+		return
+	case where == "rule" && contains(d.conditions(), n.key):
+		d.log.key(n, "%s is a condition: write it as in match = { %s = ... }", n.key, n.key)
+		return
+	default:
 		in = " in " + where
 	}
+	slices.Sort(known) // the same words for each reader of a table that two read
 	d.log.word(n, true, n.key, fmt.Sprintf("unknown key %q%s", n.key, in), known)
 }
 

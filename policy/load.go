@@ -92,7 +92,7 @@ func Load(name string, text []byte, o LoadOptions) (*Policy, error) {
 func newCompiler(name, text string, o LoadOptions) *compiler {
 	log := &problemLog{src: &source{name: name, text: text}}
 	c := &compiler{opts: o, log: log, p: &Policy{Name: name}, hashed: sha256.New(), off: map[string]bool{}}
-	c.dec = &decoder{log: log, secret: c.secret}
+	c.dec = &decoder{log: log, secret: c.secret, conditions: c.matchWords}
 	c.hashed.Write([]byte(text))
 	return c
 }

@@ -108,13 +108,10 @@ func (c *compiler) rule(n *node, number int) *rule {
 	if settings != nil {
 		// The keys of the action are decoded over its settings, the others
 		// stand in the rule's own table: each ignores the other's.
-		own := c.dec.names(settings)
-		stray := c.strayConditions(n, own)
-		c.dec.table(n, &t, "rule", slices.Concat(own, stray)...)
-		c.dec.table(n, settings, "rule", slices.Concat(ruleKeys, stray)...)
+		c.dec.table(n, &t, "rule", c.dec.names(settings)...)
+		c.dec.table(n, settings, "rule", ruleKeys...)
 	} else {
-		others := slices.Concat(actionKeys(action), c.foreignKeys(n, action))
-		c.dec.table(n, &t, "rule", slices.Concat(others, c.strayConditions(n, others))...)
+		c.dec.table(n, &t, "rule", slices.Concat(actionKeys(action), c.foreignKeys(n, action))...)
 	}
 	r.name, r.why, r.mode = t.Name, t.Why, t.Mode
 	if r.name == "" {
@@ -209,20 +206,6 @@ func (c *compiler) foreignKeys(n *node, action string) []string {
 		}
 	}
 	return foreign
-}
-
-// strayConditions returns the keys of n that belong into match, and blames them.
-// The keys of the action are not meant, whatever they are called.
-func (c *compiler) strayConditions(n *node, own []string) []string {
-	var stray []string
-	conditions := c.matchWords()
-	for _, e := range n.entries {
-		if contains(conditions, e.key) && !contains(ruleKeys, e.key) && !contains(own, e.key) {
-			c.log.key(e, "%s is a condition: write it as in match = { %s = ... }", e.key, e.key)
-			stray = append(stray, e.key)
-		}
-	}
-	return stray
 }
 
 // keyOwner returns the action that has such a key.

@@ -17,7 +17,7 @@ var shippedText string
 func (c *compiler) shippedRules() {
 	s := *c
 	s.log = &problemLog{src: &source{name: "the shipped rules", text: shippedText}}
-	s.dec = &decoder{log: s.log, secret: c.secret}
+	s.dec = &decoder{log: s.log, secret: c.secret, conditions: c.matchWords}
 	s.quiet = true
 	if s.parse() {
 		s.compileRules(s.root.child("rule"))
