@@ -129,6 +129,8 @@ func (in *instance) controlHandler() http.Handler {
 	mux.HandleFunc("POST /quarantine/{id}/release", in.answer(in.heldRelease))
 	mux.HandleFunc("DELETE /quarantine/{id}", in.answer(in.heldDelete))
 	mux.HandleFunc("POST /forget", in.answer(in.forget))
+	mux.HandleFunc("GET /dmarc/reports", in.answer(in.reportList))
+	mux.HandleFunc("GET /dmarc/report", in.answer(in.reportShow))
 	mux.HandleFunc("POST /keys", in.answer(in.keyNoted))
 	return mux
 }

@@ -15,6 +15,7 @@ import (
 
 	"postern/audit"
 	"postern/dns"
+	"postern/feedback"
 	"postern/filters/standard"
 	"postern/gateway"
 	"postern/mail"
@@ -36,6 +37,7 @@ type settings struct {
 	level   *slog.LevelVar // of log; nil: whatever the policy says, it is not ours
 	mailLog io.Writer
 	observe func(*mail.Transaction, *gateway.Outcome, []gateway.Fate)
+	now     func() time.Time // the clock of DMARC reports; nil: time.Now
 }
 
 // An instance is a running gateway with everything around it.
@@ -59,6 +61,7 @@ type instance struct {
 	accounts   *accountFiles
 	lines      *audit.LineWriter
 	mailLog    *audit.MailLog
+	reports    *feedback.Reporter
 
 	control *http.Server
 	metrics atomic.Pointer[http.Server] // nil: off
@@ -189,10 +192,11 @@ func (in *instance) openRoute(ctx context.Context, p *policy.Policy) error {
 	in.mailLog = in.newMailLog(p)
 	in.gateway = gateway.New(gateway.Options{
 		Spool: in.spool, Relay: in.relay, Quarantine: in.quarantine, Audit: in.audit, MailLog: in.mailLog,
-		Log: in.log, NewID: smtpd.NewID, Meter: in.meter, Accounts: in.accounts.check, Observe: in.set.observe,
+		Log: in.log, NewID: smtpd.NewID, Meter: in.meter, Accounts: in.accounts.check, Observe: in.observe,
 	}, st)
 	in.queue = queue.New(in.gateway.QueueOptions())
 	in.gateway.SetQueue(in.queue)
+	in.reports = in.newReports()
 	in.loaded = time.Now()
 	in.meter.reloaded(true, in.loaded)
 	in.gauges()
@@ -223,6 +227,7 @@ func (in *instance) newState(p *policy.Policy) (*gateway.State, error) {
 func (in *instance) run(ctx context.Context) {
 	in.done.Go(func() { in.queue.Run(ctx) })
 	in.done.Go(func() { in.quarantine.Run(ctx) })
+	in.done.Go(func() { in.reports.Run(ctx) })
 	in.done.Go(func() { in.watchReady(ctx, readyEvery) })
 	for name, l := range in.listeners {
 		in.serveListener(name, l)

@@ -30,7 +30,6 @@ package dmarc
 import (
 	"context"
 	"strings"
-	"time"
 
 	"postern/dns"
 	"postern/filters"
@@ -87,7 +86,7 @@ var Filter = &filters.Filter{
 			Say: [2]string{"without one clear author: %s", "sans auteur unique et clair : %s"}, Symbols: []string{"FROM_INVALID"}},
 	},
 	New: func() filters.Checker {
-		return &Checker{Reports: ReportsOff, Keep: filters.Duration(7 * 24 * time.Hour)}
+		return &Checker{Reports: ReportsOff, Keep: filters.Duration(DefaultKeep)}
 	},
 }
 
@@ -96,7 +95,7 @@ var Filter = &filters.Filter{
 type Checker struct {
 	Reports      Reports          `toml:"reports" doc:"\"daily\" sends aggregate reports to the domains that ask for them"`
 	From         string           `toml:"report_from" doc:"author of the reports, of one of the domains of [site]; empty: the administrator of [site]"`
-	Organisation string           `toml:"report_org" doc:"name of the organisation that reports; empty: the domain of report_from"`
+	Organisation string           `toml:"report_org" doc:"name of the organisation that reports; empty: the name of [site], or the domain of report_from"`
 	Contact      string           `toml:"report_contact" doc:"how else to reach whoever sends the reports, as an address of a web page"`
 	Own          bool             `toml:"report_own" doc:"report to the domains of [site] too"`
 	Keep         filters.Duration `toml:"report_keep" doc:"how long is kept what could not be reported, and to whom reports were sent"`

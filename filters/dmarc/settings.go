@@ -30,6 +30,9 @@ func (r *Reports) UnmarshalText(b []byte) error {
 	return fmt.Errorf("%q is not %q or %q", b, ReportsOff, ReportsDaily)
 }
 
+// DefaultKeep is how long things are kept if nothing is said.
+const DefaultKeep = 7 * 24 * time.Hour
+
 // Bounds of the settings.
 const (
 	minKeep   = 2 * 24 * time.Hour
