@@ -74,6 +74,7 @@ type cli struct {
 	Queue      queueCmd      `cmd:"" help:"List and manage messages that wait for their next hop."`
 	Audit      auditCmd      `cmd:"" help:"Show and verify the audit log."`
 	Keys       keysCmd       `cmd:"" help:"Make keys and print their DNS records."`
+	Dmarc      dmarcCmd      `cmd:"" help:"Read DMARC aggregate reports; show those that the gateway sends."`
 	Account    accountCmd    `cmd:"" help:"Write lines for the accounts file of AUTH."`
 	Filter     filterCmd     `cmd:"" help:"List the filters, or begin a new one."`
 	Completion completionCmd `cmd:"" help:"Print a completion script for a shell."`
