@@ -9,11 +9,6 @@ import (
 	"postern/mail"
 )
 
-// patience is how long light filters run one after the other before all that can
-// run at the same time. One that only computes, or whose questions the DNS cache
-// answers, is done sooner than a goroutine is worth.
-const patience = time.Millisecond
-
 // grace is how long a filter whose time is over may still take to return
 // before the chain goes on without it.
 const grace = time.Second
@@ -28,7 +23,7 @@ type round struct {
 	cells []cell        // by slot
 	left  int           // cells without a result
 	all   chan struct{} // once somebody waits: closed when there is none
-	hurry bool          // patience is over
+	hurry bool          // a light filter waits: the others need not wait with it
 	ended time.Time     // when ctx ended
 }
 
@@ -46,6 +41,7 @@ type cell struct {
 	link   *link
 	state  state
 	since  time.Time // when it began to run
+	limit  limit     // its context if it is light
 	result Result
 }
 
@@ -80,19 +76,11 @@ func (r *round) results() Results {
 // own, and returns when all have their results. A filter on a goroutine of its
 // own that does not return when its time is over is left behind.
 func (r *round) runAll() {
-	if r.left > 1 {
-		slow := time.AfterFunc(patience, func() { r.hasten(false) })
-		defer slow.Stop()
-	}
-	r.run(r.begin())
-	r.wait()
-}
-
-// begin starts the filters that are not light and returns the first to run here.
-func (r *round) begin() int {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.next()
+	first := r.next()
+	r.mu.Unlock()
+	r.run(first)
+	r.wait()
 }
 
 // wait returns when every filter has its result.
@@ -162,9 +150,9 @@ func (r *round) set(c *cell, result Result) {
 	}
 }
 
-// next starts the filters that can run now and are not light, or all when
-// patience is over, and returns the first of the others, -1 if there is none.
-// What it starts or returns it takes for running.
+// next starts the filters that can run now and are not light, all that can when
+// there is hurry, and returns the first of the others, -1 if there is none. What
+// it starts or returns it takes for running.
 func (r *round) next() int {
 	first := -1
 	for i := range r.cells {
@@ -200,12 +188,21 @@ func (r *round) ready(l *link) bool {
 // requires are done, and then what is left to run here.
 func (r *round) run(i int) {
 	for i >= 0 {
-		l := r.cells[i].link
-		ctx, cancel := context.WithTimeout(r.ctx, l.timeout)
-		result := l.run(ctx, r.tx, r.seen(l))
-		cancel()
-		i = r.finish(i, result)
+		i = r.finish(i, r.check(&r.cells[i]))
 	}
+}
+
+// check runs one filter.
+func (r *round) check(c *cell) Result {
+	end, in := c.since.Add(c.link.timeout), r.seen(c.link)
+	if c.link.light {
+		c.limit.Context, c.limit.deadline, c.limit.round = r.ctx, end, r
+		defer c.limit.end()
+		return c.link.run(&c.limit, c.since, r.tx, in)
+	}
+	ctx, cancel := context.WithDeadline(r.ctx, end)
+	defer cancel()
+	return c.link.run(ctx, c.since, r.tx, in)
 }
 
 // seen returns the results that l may see. They do not change any more.

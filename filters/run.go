@@ -57,8 +57,7 @@ func (l *link) broken(err error, elapsed time.Duration) Result {
 
 // run runs one filter. A panic, an undeclared symbol and a verdict that comes
 // when the time is over are failures of that filter, never a pass.
-func (l *link) run(ctx context.Context, tx *mail.Transaction, in Results) (r Result) {
-	start := time.Now()
+func (l *link) run(ctx context.Context, start time.Time, tx *mail.Transaction, in Results) (r Result) {
 	defer func() {
 		if p := recover(); p != nil {
 			r = l.broken(fmt.Errorf("filter %s: %w", l.filter.Name, newPanic(p)), time.Since(start))
@@ -71,11 +70,11 @@ func (l *link) run(ctx context.Context, tx *mail.Transaction, in Results) (r Res
 	}
 	v, err := l.checker.Check(ctx, tx, in)
 	elapsed := time.Since(start)
-	switch {
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+	switch over := ctx.Err(); {
+	case errors.Is(over, context.DeadlineExceeded):
 		err = ErrTimeout
-	case ctx.Err() != nil:
-		err = ctx.Err()
+	case over != nil:
+		err = over
 	case err == nil:
 		v.Symbols, err = l.score(v.Symbols)
 	}
