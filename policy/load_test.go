@@ -137,7 +137,7 @@ func TestSecrets(t *testing.T) {
 }
 
 func TestWarnings(t *testing.T) {
-	p := load(t, "[list]\nunused = [\"a.example\"]\n[[rule]]\nname = \"r\"\nmatch = { to = \"x@example.org\" }\naction = \"discard\"\n")
+	p := load(t, "[list]\nunused = [\"a.example\"]\n[[rule]]\nname = \"r\"\nmatch = { to = \"x@example.org\", subject = [\"*invoice*\", \"***SPAM***\", \"a * b\"] }\naction = \"discard\"\n")
 	got := ""
 	for _, w := range p.Warnings {
 		got += w.String() + "\n"
@@ -145,6 +145,7 @@ func TestWarnings(t *testing.T) {
 	want := `p.toml: warning: filter virus: no engine is configured (the policy has no table [filter.virus])
 p.toml:10:1: warning: list "unused" is not used
 p.toml:11:3: warning: no rule holds or refuses malware: add one with match = { virus = true }
+p.toml:13:44: warning: match.subject: "*invoice*" is looked for as it stands, with its *: a subject matches that contains the text
 `
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

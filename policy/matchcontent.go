@@ -131,8 +131,11 @@ func messageText(got func(v *view) string) func(v *view) string {
 
 func compileSubject(c *compiler, n *node, k *keyUse) *condition {
 	words := c.strings(n, k.where)
-	for i := range words {
-		words[i] = strings.ToLower(words[i])
+	for i, w := range words {
+		if bare := strings.Trim(w, "*"); bare != "" && bare != w && !strings.Contains(w, "**") {
+			c.log.at(Warning, n, false, bare, fmt.Sprintf("%s: %q is looked for as it stands, with its *: a subject matches that contains the text", k.where, w))
+		}
+		words[i] = strings.ToLower(w)
 	}
 	return &condition{
 		stage: filters.Data, cover: coverage{words: words},
