@@ -235,6 +235,11 @@ func (r *explainedRule) answer() string {
 // what a key asks for.
 const nothingFound = "nothing of the kind"
 
+// comparisons say how a key that compares two numbers fails.
+var comparisons = []struct{ suffix, failed string }{
+	{"_at_least", "less than"}, {"_over", "not more than"}, {"_up_to", "more than"},
+}
+
 // reason is the first key that failed, with both values.
 func (r *explainedRule) reason() string {
 	got := printable(r.Got)
@@ -253,6 +258,11 @@ func (r *explainedRule) reason() string {
 	want := cut(printable(r.Want), 60)
 	if got == nothingFound {
 		return fmt.Sprintf("nothing is found for %s = %s", r.Key, want)
+	}
+	for _, c := range comparisons {
+		if what, ok := strings.CutSuffix(r.Key, c.suffix); ok {
+			return fmt.Sprintf("%s is %s, %s %s", what, got, c.failed, want)
+		}
 	}
 	return fmt.Sprintf("%s is %s, not %s", r.Key, got, want)
 }

@@ -17,6 +17,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 
 	"github.com/alecthomas/kong"
 )
@@ -47,7 +48,7 @@ func (e *exitError) Unwrap() error { return e.cause }
 
 // globals are the flags that every command has, and where it reads and writes.
 type globals struct {
-	Config string `help:"Policy file." short:"c" env:"POSTERN_CONFIG" default:"/etc/postern/policy.toml" placeholder:"FILE"`
+	Config string `help:"Policy file; default: ${default}." short:"c" env:"POSTERN_CONFIG" default:"/etc/postern/policy.toml" placeholder:"FILE"`
 	State  string `help:"State directory; overrides [storage] state." env:"POSTERN_STATE" placeholder:"DIR"`
 	Quiet  bool   `help:"Say nothing but data and errors." short:"q"`
 
@@ -100,7 +101,8 @@ func run(args []string, in io.Reader, out, errOut io.Writer) int {
 		return code
 	}
 	if err != nil {
-		fmt.Fprintf(errOut, "postern: %v\nTry: %s --help\n", err, tried(err))
+		text := strings.TrimSuffix(err.Error(), ` but got "EOL" (<EOL>)`) // nothing came, not a word EOL
+		fmt.Fprintf(errOut, "postern: %s\nTry: %s --help\n", text, tried(err))
 		return exitUsage
 	}
 	if err := ctx.Run(&c.globals); err != nil {

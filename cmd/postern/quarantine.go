@@ -43,6 +43,14 @@ type heldRow struct {
 	Symbols     []heldSign `json:"symbols"`
 }
 
+// reason says why the message is here.
+func (r *heldRow) reason() string {
+	if r.Original {
+		return "the original of a message that a rule changed"
+	}
+	return printable(r.Why)
+}
+
 type heldTo struct {
 	Address string `json:"address"`
 	State   string `json:"state"`
@@ -99,7 +107,7 @@ func (q *quarantineListCmd) Run(g *globals) error {
 				to[i] = t.Address
 			}
 			fmt.Fprintf(w, "%s\t%s\t%s\t%s%s\t%s\t%s\t%s\n", r.ID, age(r.Received), r.Queue, state(r.State), printable(r.From),
-				printable(strings.Join(to, " ")), cut(printable(r.Subject), 40), printable(r.Why))
+				printable(strings.Join(to, " ")), cut(printable(r.Subject), 40), r.reason())
 		}
 		if len(rows) == q.Limit && !g.Quiet {
 			fmt.Fprintf(g.err, "these are the newest %d; there may be more: --limit\n", q.Limit)
@@ -124,7 +132,7 @@ func (q *quarantineShowCmd) Run(g *globals) error {
 	w := tabwriter.NewWriter(g.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "id\t%s, transaction %s\n", r.ID, r.Transaction)
 	fmt.Fprintf(w, "held\t%s in %q: %s\n", r.Received.Local().Format(time.DateTime), r.Queue, r.State)
-	fmt.Fprintf(w, "because\t%s (rule %s)\n", printable(r.Why), r.Rule)
+	fmt.Fprintf(w, "because\t%s (rule %s)\n", r.reason(), r.Rule)
 	fmt.Fprintf(w, "client\t%s, %s\n", r.Client, r.Direction)
 	fmt.Fprintf(w, "from\t%s, envelope <%s>\n", printable(r.From), printable(r.ReversePath))
 	for _, t := range r.To {
