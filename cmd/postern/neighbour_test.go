@@ -126,9 +126,11 @@ type sink struct {
 	got  []delivery
 }
 
-func startSink(t *testing.T) *sink {
+func startSink(t *testing.T) *sink { return startSinkAt(t, "127.0.0.1:0") }
+
+func startSinkAt(t *testing.T, addr string) *sink {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
