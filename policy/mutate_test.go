@@ -31,7 +31,7 @@ func exampleOptions() LoadOptions {
 var freeKeys = map[string]bool{
 	"name": true, "why": true, "hostname": true, "domains": true, "admin": true, "address": true, "file": true, "env": true,
 	"certificate": true, "key": true, "client_ca": true, "ca": true, "client_cert": true, "client_key": true, "server_name": true,
-	"user": true, "for": true, "state": true, "reply": true, "copy_to": true, "zone": true, "engines": true, "trusted_sealers": true, "selector": true, "domain": true,
+	"user": true, "for": true, "state": true, "reply": true, "copy_to": true, "zone": true, "engines": true, "trusted_sealers": true, "lookalike_of": true, "exempt": true, "selector": true, "domain": true,
 	"program": true, "text": true, "text_file": true, "html_file": true, "virus_name": true, "subject": true, "headers": true, "header": true, "helo": true, "note": true, "attachment_name": true, "from": true, "to": true,
 	"reverse_path": true, "client": true, "body": true, "html": true, "attach": true, "content": true, "type": true, "partners": true, "marketing": true,
 	"journal": true,

@@ -16,6 +16,7 @@ import (
 	"postern/filters/dmarc"
 	"postern/filters/headers"
 	"postern/filters/iprev"
+	"postern/filters/phish"
 	"postern/filters/spf"
 	"postern/filters/strip"
 	"postern/filters/structure"
@@ -31,6 +32,7 @@ var Filters = []*filters.Filter{
 	dkim.Filter,
 	arc.Filter,
 	dmarc.Filter,
+	phish.Filter,
 	attachments.Filter,
 	virus.Filter,
 	command.Filter,
