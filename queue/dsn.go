@@ -68,17 +68,21 @@ func BuildDSN(r *Report) ([]byte, error) {
 	fmt.Fprintf(&b, "Message-ID: <%s@%s>\r\n", r.Unique, r.Hostname)
 	b.WriteString("Auto-Submitted: auto-replied\r\n") // RFC 3834 section 5
 	b.WriteString("MIME-Version: 1.0\r\n")
-	fmt.Fprintf(&b, "Content-Type: multipart/report; report-type=delivery-status;\r\n\tboundary=\"%s\"\r\n\r\n", boundary)
+	kind := "delivery-status" // RFC 6522 section 3: report-type is the subtype of the second part
+	if utf8 {
+		kind = "global-delivery-status" // RFC 6533 section 6
+	}
+	fmt.Fprintf(&b, "Content-Type: multipart/report; report-type=%s;\r\n\tboundary=\"%s\"\r\n\r\n", kind, boundary)
 	part := func(fields string) { fmt.Fprintf(&b, "--%s\r\n%s\r\n", boundary, fields) }
 
 	part("Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n")
 	b.Write(quoted(r.text()))
 	b.WriteString("\r\n")
-	if utf8 { // RFC 6533 section 6
-		part("Content-Type: message/global-delivery-status; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n")
+	if utf8 {
+		part("Content-Type: message/" + kind + "; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n")
 		b.Write(quoted(r.status(true)))
 	} else {
-		part("Content-Type: message/delivery-status\r\n")
+		part("Content-Type: message/" + kind + "\r\n")
 		b.WriteString(r.status(false))
 	}
 	b.WriteString("\r\n")
@@ -141,8 +145,7 @@ func (r *Report) status(utf8 bool) string {
 		field("Final-Recipient", kind+"; "+to.Path.String())
 		field("Action", [...]string{"failed", "delayed", "relayed"}[r.Kind])
 		field("Status", r.statusCode(to))
-		if to.Hop != "" {
-			name, _, _ := strings.Cut(to.Hop, "[")
+		if name := remoteMTA(to.Hop); name != "" {
 			field("Remote-MTA", "dns; "+name)
 		}
 		if to.Reply.Code != 0 {
@@ -156,6 +159,24 @@ func (r *Report) status(utf8 bool) string {
 		}
 	}
 	return b.String()
+}
+
+// remoteMTA is the name of a next hop that has one, else its address (RFC 3464
+// section 2.1.2): "exchange[10.0.5.10]:25" bears our own name for it. What is
+// reached through a file has neither.
+func remoteMTA(hop string) string {
+	name, rest, _ := strings.Cut(hop, "[")
+	address, _, _ := strings.Cut(rest, "]")
+	switch {
+	case strings.HasPrefix(address, "/"):
+		return ""
+	case address != "" && !strings.Contains(name, "."):
+		if strings.Contains(address, ":") {
+			address = "IPv6:" + address
+		}
+		return "[" + address + "]"
+	}
+	return name
 }
 
 // statusCode is the code of the Status field: that of the reply, if it fits the

@@ -136,7 +136,7 @@ func readDSN(t *testing.T, b []byte) readReport {
 		t.Fatal(err)
 	}
 	kind, params, err := mime.ParseMediaType(m.Header.Get("Content-Type"))
-	if err != nil || kind != "multipart/report" || params["report-type"] != "delivery-status" {
+	if err != nil || kind != "multipart/report" || !strings.HasSuffix(params["report-type"], "delivery-status") {
 		t.Fatalf("%s %v: %v", kind, params, err)
 	}
 	if m.Header.Get("Auto-Submitted") != "auto-replied" {
@@ -164,8 +164,8 @@ func readDSN(t *testing.T, b []byte) readReport {
 		case 0:
 			out.text = string(body)
 		case 1:
-			if k := p.Header.Get("Content-Type"); !strings.HasPrefix(k, "message/") || !strings.Contains(k, "delivery-status") {
-				t.Errorf("second part is %s", k)
+			if k, _, _ := mime.ParseMediaType(p.Header.Get("Content-Type")); k != "message/"+params["report-type"] {
+				t.Errorf("second part is %s in a report of type %s", k, params["report-type"])
 			}
 			tr := textproto.NewReader(bufio.NewReader(strings.NewReader(string(body) + "\r\n\r\n")))
 			if out.message, err = tr.ReadMIMEHeader(); err != nil {
@@ -319,5 +319,23 @@ func TestBounce(t *testing.T) {
 	}
 	if d := readDSN(t, got); len(d.rcpts) != 1 || d.rcpts[0].Get("Status") != "5.1.1" || !strings.Contains(d.rest, "drawer") {
 		t.Errorf("%+v", d)
+	}
+}
+
+// A DSN names the next hop by what others know it by, never by the name that
+// the policy has for it.
+func TestRemoteMTA(t *testing.T) {
+	for hop, want := range map[string]string{
+		"":                                 "",
+		"mx1.example.net[192.0.2.1]:25":    "mx1.example.net",
+		"exchange[10.0.5.10]:25":           "[10.0.5.10]",
+		"exchange[2001:db8::1]:25":         "[IPv6:2001:db8::1]",
+		"mailbox[/run/dovecot/lmtp]":       "",
+		"mailbox.local[/run/dovecot/lmtp]": "",
+		"mx1.example.net":                  "mx1.example.net",
+	} {
+		if got := remoteMTA(hop); got != want {
+			t.Errorf("remoteMTA(%q) = %q, want %q", hop, got, want)
+		}
 	}
 }
