@@ -142,6 +142,11 @@ func (s *session) login(user, password string, err error) {
 		return
 	}
 	switch err := s.srv.backend.Auth(s.srv.ctx, s.facts, user, password); {
+	case err == nil && s.srv.failures.banned(s.origin, user, s.set):
+		// Guesses side by side have banned it meanwhile: the one that is right
+		// must not win.
+		s.log().Info("login banned", "user", user)
+		s.answer(replyAuthBanned)
 	case err == nil:
 		s.srv.failures.forget(s.origin, user)
 		s.failures = 0

@@ -84,6 +84,34 @@ func TestBanLastsOverSessions(t *testing.T) {
 	d.closed()
 }
 
+// Guesses that are verified side by side are no more than others: when enough of
+// them were wrong the right one does not win either.
+func TestGuessesSideBySide(t *testing.T) {
+	arrived, verify := make(chan struct{}), make(chan struct{})
+	g := start(t, Config{TLS: "implicit", Auth: true, MaxFailures: 2, AuthDelay: time.Millisecond}, &backend{onAuth: func(password string) {
+		if password == "secret" {
+			close(arrived)
+			<-verify
+		}
+	}})
+	login := func(password string) *client {
+		c := g.dial(t)
+		c.upgrade()
+		c.expect("220")
+		c.cmd("250", "EHLO c")
+		c.send("AUTH PLAIN " + base64.StdEncoding.EncodeToString([]byte("\x00alice\x00"+password)) + "\r\n")
+		return c
+	}
+	right := login("secret")
+	<-arrived
+	for range 2 {
+		login("wrong").expect("535")
+	}
+	close(verify)
+	right.expect("421 4.7.0")
+	right.closed()
+}
+
 func TestLoginNotVerified(t *testing.T) {
 	g := start(t, Config{TLS: "implicit", Auth: true, MaxFailures: 1}, &backend{authErr: errors.New("directory down")})
 	c := g.dial(t)

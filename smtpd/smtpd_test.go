@@ -34,6 +34,7 @@ type backend struct {
 	mailReply, dataReply mail.Reply
 	onMail               func(*mail.Transaction)
 	onData               func(*mail.Transaction)
+	onAuth               func(password string) // called without the lock
 	authErr              error
 }
 
@@ -50,6 +51,9 @@ func (b *backend) Connect(_ context.Context, s *mail.Session) mail.Reply {
 }
 
 func (b *backend) Auth(_ context.Context, _ *mail.Session, user, password string) error {
+	if b.onAuth != nil {
+		b.onAuth(password)
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.auths++
