@@ -187,8 +187,8 @@ func (c *compiler) checkListener(l *Listener, at *node) {
 
 // checkBind checks an address to listen on: ":25", "127.0.0.1:10025".
 func checkBind(address string) string {
-	if strings.HasPrefix(address, "unix:/") {
-		return ""
+	if strings.HasPrefix(address, "unix:") {
+		return ` is a Unix socket, on which clients have no address: write "127.0.0.1:10025"`
 	}
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
