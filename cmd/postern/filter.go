@@ -43,7 +43,7 @@ func (f *filterListCmd) Run(g *globals) error {
 		}
 		fmt.Fprintf(w, "%s\t%s\n", x.Name, x.Doc)
 		for _, s := range x.Symbols {
-			fmt.Fprintf(w, "\t%s %+.1f  %s\n", s.Name, s.Score, s.Doc)
+			fmt.Fprintf(w, "\t%s\t%+.1f\t%s\n", s.Name, s.Score, s.Doc)
 		}
 	}
 	return w.Flush()

@@ -130,7 +130,7 @@ func manOptions(b *strings.Builder, n *kong.Node) {
 				fmt.Fprintf(b, " = \\fI%s\\fP", roff(strings.ReplaceAll(strings.Trim(f.FormatPlaceHolder(), `"`), " ", "")))
 			}
 			fmt.Fprintf(b, "\n%s", roff(f.Help))
-			if f.HasDefault && f.Default != "" {
+			if f.HasDefault && f.Default != "" && !strings.Contains(f.Help, "default: "+f.Default) {
 				fmt.Fprintf(b, " Default: %s.", roff(f.Default))
 			}
 			if len(f.Envs) > 0 {
