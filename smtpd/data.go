@@ -146,7 +146,7 @@ func (s *session) answerAll(rs []mail.Reply, recipients int) {
 		}
 		s.say(r)
 		s.set.Hooks.reply(r.Code)
-		if r.Code > worst.Code || r.Code == 421 {
+		if worst.Code != 421 && (r.Code > worst.Code || r.Code == 421) {
 			worst = r
 		}
 	}

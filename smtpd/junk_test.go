@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"postern/mail"
 )
 
 // Commands that move no mail are answered for a while, then counted as errors,
@@ -85,4 +87,19 @@ func TestLongNamesAreNotRemembered(t *testing.T) {
 	if n := g.failures.pairs.Len(); n != 1 {
 		t.Errorf("%d pairs", n)
 	}
+}
+
+// A 421 among the replies of LMTP ends the session whatever follows it.
+func TestShutdownAmongReplies(t *testing.T) {
+	g := start(t, Config{LMTP: true}, &backend{dataReplies: []mail.Reply{{Code: 421, Text: "closing"}, {Code: 550, Text: "no"}}})
+	c := g.dial(t)
+	c.expect("220")
+	c.cmd("250", "LHLO c.test")
+	c.begin()
+	c.cmd("250", "RCPT TO:<another@victim.test>")
+	c.cmd("354", "DATA")
+	c.send("x\r\n.\r\n")
+	c.expect("421")
+	c.expect("550")
+	c.closed()
 }

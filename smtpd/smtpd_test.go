@@ -32,6 +32,7 @@ type backend struct {
 	auths    int
 
 	mailReply, dataReply mail.Reply
+	dataReplies          []mail.Reply
 	onMail               func(*mail.Transaction)
 	onData               func(*mail.Transaction)
 	onAuth               func(password string) // called without the lock
@@ -95,6 +96,9 @@ func (b *backend) Data(_ context.Context, tx *mail.Transaction, body *spool.Buff
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.got = append(b.got, message{tx, string(text)})
+	if b.dataReplies != nil {
+		return b.dataReplies
+	}
 	if b.dataReply.Code != 0 {
 		return []mail.Reply{b.dataReply}
 	}
