@@ -130,7 +130,7 @@ func (d *doctorCmd) patient(g *globals) (*patient, []finding, error) {
 		p.Storage.State = g.State
 	}
 	x := &patient{file: g.Config, policy: p, own: d.Address, now: time.Now()}
-	if x.resolver, err = resolverOf(p, d.DNS); err != nil {
+	if x.resolver, err = openResolver(p, d.DNS); err != nil {
 		return nil, nil, err
 	}
 	x.state, x.broken = gateway.NewState(p, parseOptions(p), envOf(p, x.resolver, slog.New(slog.DiscardHandler)))

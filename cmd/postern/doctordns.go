@@ -124,7 +124,7 @@ func (x *patient) leaves(ctx context.Context) []netip.Addr {
 	return own
 }
 
-// nobody is an address of documentation (RFC 5737): a record is tried with it
+// nobody is an address of documentation: a record is tried with it
 // where our own is not known.
 var nobody = netip.AddrFrom4([4]byte{192, 0, 2, 255})
 

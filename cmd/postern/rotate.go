@@ -77,7 +77,7 @@ func (k *dkimRotateCmd) rotation(g *globals) (*dkimsign.Rotation, error) {
 	if err := ownState(p.Storage.State); err != nil {
 		return nil, err
 	}
-	resolver, err := resolverOf(p, k.DNS)
+	resolver, err := openResolver(p, k.DNS)
 	if err != nil {
 		return nil, err
 	}
@@ -178,8 +178,8 @@ func ownState(dir string) error {
 	return &exitError{exitNotAllowed, fmt.Errorf("the gateway's files are those of the user %s: run this as that user, with: sudo -u %s", name, name)}
 }
 
-// resolverOf is a zone file if one is named, else real DNS.
-func resolverOf(p *policy.Policy, zone string) (dns.Resolver, error) {
+// openResolver reads a zone file if one is named; else it asks real DNS.
+func openResolver(p *policy.Policy, zone string) (dns.Resolver, error) {
 	if zone == "" {
 		return newResolver(p), nil
 	}
