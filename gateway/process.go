@@ -72,7 +72,7 @@ func (g *Gateway) Judge(ctx context.Context, tx *mail.Transaction) *Outcome {
 
 // check lets the filters observe that have not yet.
 func (b *begun) check(ctx context.Context, tx *mail.Transaction) filters.Results {
-	rs := b.Policy.Chain().CheckStage(ctx, filters.Data, tx, b.early)
+	rs := b.Policy.Chain().CheckStage(b.asking(ctx), filters.Data, tx, b.early)
 	for i := range rs {
 		b.lingers = b.lingers || errors.Is(rs[i].Err, filters.ErrTimeout)
 	}

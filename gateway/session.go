@@ -3,9 +3,11 @@ package gateway
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/emersion/go-smtp"
 
+	"postern/dns"
 	"postern/filters"
 	"postern/mail"
 	"postern/policy"
@@ -19,7 +21,17 @@ type begun struct {
 	demands mail.Demands    // of an earlier passage: this one can only tighten them
 	told    map[notice]bool // notices that were sent
 	dotless bool            // no line of the message begins with a dot
+	asked   *dns.Budget     // for what is looked up
 	lingers bool            // a filter ran out of time and may still be reading the message
+}
+
+// asking is the context of filters: what they look up counts for one budget.
+func (b *begun) asking(ctx context.Context) context.Context {
+	if b.asked == nil {
+		limits := b.Policy.DNS.Budget
+		b.asked = dns.NewBudget(limits.LookUps, time.Duration(limits.Time))
+	}
+	return b.asked.Context(ctx)
 }
 
 func begunOf(tx *mail.Transaction) *begun { return tx.Began.(*begun) }
@@ -111,7 +123,7 @@ func (g *Gateway) earlyRcpt(ctx context.Context, tx *mail.Transaction, p mail.Pa
 	b := begunOf(tx)
 	if chain := b.Policy.Chain(); chain.Runs(filters.Mail) {
 		seen := *tx // a filter that runs out of time may look at it when tx has gone on
-		b.early = chain.CheckStage(ctx, filters.Mail, &seen, b.early)
+		b.early = chain.CheckStage(b.asking(ctx), filters.Mail, &seen, b.early)
 	}
 	d, certain := b.Policy.Early(filters.Rcpt, tx, p, b.early)
 	if !certain || d.Disposition != policy.Reject && d.Disposition != policy.Defer {

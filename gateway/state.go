@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"postern/crypto/dkim"
+	"postern/dns"
 	"postern/filters"
 	"postern/mail"
 	"postern/policy"
@@ -48,7 +49,7 @@ func NewState(p *policy.Policy, parse mail.Options, env *filters.Env) (*State, e
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	st.cancel = cancel
-	if err := p.Chain().Open(ctx, env); err != nil {
+	if err := p.Chain().Open(ctx, metered(env)); err != nil {
 		cancel()
 		return nil, err
 	}
@@ -57,6 +58,16 @@ func NewState(p *policy.Policy, parse mail.Options, env *filters.Env) (*State, e
 		return nil, err
 	}
 	return st, nil
+}
+
+// metered holds what filters look up for a message to its budget.
+func metered(env *filters.Env) *filters.Env {
+	if env == nil || env.Resolver == nil {
+		return env
+	}
+	own := *env
+	own.Resolver = dns.Metered(env.Resolver)
+	return &own
 }
 
 // Hop returns the next hop of the upstream with that name.

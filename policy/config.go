@@ -133,6 +133,13 @@ type GatewayLimits struct {
 type DNS struct {
 	Servers DNSServers `toml:"servers"` // "system" or addresses
 	Timeout Duration   `toml:"timeout" default:"5s" least:"1"`
+	Budget  DNSBudget  `toml:"budget"`
+}
+
+// DNSBudget is the budget key of [dns]: what may be asked for one message.
+type DNSBudget struct {
+	LookUps int      `toml:"lookups" default:"200" least:"1"` // of all filters together
+	Time    Duration `toml:"time" default:"20s" least:"1"`    // from the first question on
 }
 
 // DNSServers is "system" (empty) or a list of host:port.

@@ -97,6 +97,11 @@ func (in *instance) tryReload(ctx context.Context, why string) (*policy.Policy, 
 	return p, in.audit.Append(ctx, audit.Record{Event: audit.Reload, Policy: p.Hash, Detail: fmt.Sprintf("%s; before: %s", why, old.Hash)})
 }
 
+// serversOf is what of [dns] the resolver is made of.
+func serversOf(p *policy.Policy) policy.DNS {
+	return policy.DNS{Servers: p.DNS.Servers, Timeout: p.DNS.Timeout}
+}
+
 // needsRestart names the settings that a reload cannot change and that are not
 // what this process began with.
 func needsRestart(begun, p *policy.Policy) []string {
@@ -109,7 +114,7 @@ func needsRestart(begun, p *policy.Policy) []string {
 		{"[storage]", begun.Storage, p.Storage},
 		{"[log] format", begun.Log.Format, p.Log.Format},
 		{"[log] to", begun.Log.To, p.Log.To},
-		{"[dns]", begun.DNS, p.DNS},
+		{"[dns]", serversOf(begun), serversOf(p)},
 		{"[queue] reserve", begun.Queue.Reserve, p.Queue.Reserve},
 	} {
 		if !reflect.DeepEqual(s.was, s.now) {

@@ -122,7 +122,7 @@ func (c *Checker) Check(ctx context.Context, tx *mail.Transaction, in filters.Re
 	}
 	ids := identifiers(tx, in)
 	j := judgement{value: tempError, reason: "there is no DNS resolver"}
-	f := &finder{ctx: ctx, known: map[string]found{}}
+	f := &finder{ctx: dns.Apart(ctx), known: map[string]found{}} // its questions are about the author, not about who sent it
 	switch {
 	case c.resolver == nil:
 	case a.problem != "":
