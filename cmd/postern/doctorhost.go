@@ -180,6 +180,8 @@ func checkEngines(ctx context.Context, x *patient, f *findings) {
 	if !ok || len(engines.Engines) == 0 {
 		return // the loader of the policy warns
 	}
+	ctx, cancel := context.WithTimeout(ctx, hopLimit)
+	defer cancel()
 	for _, e := range engines.States(ctx) {
 		age := x.now.Sub(e.Signatures)
 		const remedy = "look at freshclam"

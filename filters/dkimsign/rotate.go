@@ -64,7 +64,7 @@ func (r *Rotation) Step(ctx context.Context, domain string) ([]KeyReport, error)
 		f := &s.files[i]
 		s.reports = append(s.reports, KeyReport{Domain: domain, Selector: f.Selector, Kind: f.Kind()})
 	}
-	for _, do := range []func(context.Context) error{s.bury, s.retire, s.promote, s.begin} {
+	for _, do := range []func(context.Context) error{s.promote, s.retire, s.bury, s.begin} {
 		if err = do(ctx); err != nil {
 			break
 		}
