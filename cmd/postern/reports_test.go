@@ -2,6 +2,7 @@ package main
 
 import (
 	"archive/zip"
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"context"
@@ -398,4 +399,18 @@ func TestDmarcImportBounds(t *testing.T) {
 			t.Errorf("%s: %d %s", name, code, errOut)
 		}
 	}
+}
+
+// FuzzMbox: whatever a mailbox has in it, each message is one thing or another.
+func FuzzMbox(f *testing.F) {
+	f.Add([]byte("From a\nFrom: a@b.example\n\nx\n\nFrom b\n<feedback><record/></feedback>\n"))
+	f.Add([]byte("From a\n\nFrom \n\nFrom"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		seen := 0
+		r := reportReader{add: func(*report.Report) { seen++ }, complain: func(string, error) { seen++ }}
+		r.mbox("mbox", bufio.NewReaderSize(bytes.NewReader(text), 16))
+		if seen != r.reports+r.failed || r.reports+r.failed+r.others > 1+bytes.Count(text, []byte("From ")) {
+			t.Errorf("%d reports, %d failed, %d others, %d told", r.reports, r.failed, r.others, seen)
+		}
+	})
 }

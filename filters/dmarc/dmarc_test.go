@@ -302,6 +302,14 @@ func FuzzParseRecord(f *testing.F) {
 		if ok && (r.P.severity() == 0 || r.SP != "" && r.SP.severity() == 0 || r.NP != "" && r.NP.severity() == 0) {
 			t.Errorf("%q: %+v", txt, r)
 		}
+		if !ok {
+			return
+		}
+		for _, u := range r.RUA {
+			if p, ok := u.address(); ok && (p.Local == "" || !isDomain(p.Domain)) || u.Limit < 0 {
+				t.Errorf("%q: %+v leads to %s", txt, u, p)
+			}
+		}
 	})
 }
 
