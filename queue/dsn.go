@@ -64,7 +64,7 @@ func BuildDSN(r *Report) ([]byte, error) {
 	b.WriteString(mail.FoldField("Date", r.Date.Format(time.RFC1123Z)))
 	fmt.Fprintf(&b, "From: Mail Delivery System <%s>\r\n", r.Author)
 	fmt.Fprintf(&b, "To: <%s>\r\n", r.Entry.From)
-	b.WriteString(mail.FoldField("Subject", r.words().subject))
+	b.WriteString(mail.FoldField("Subject", r.words().subject[r.Kind]))
 	fmt.Fprintf(&b, "Message-ID: <%s@%s>\r\n", r.Unique, r.Hostname)
 	b.WriteString("Auto-Submitted: auto-replied\r\n") // RFC 3834 section 5
 	b.WriteString("MIME-Version: 1.0\r\n")
