@@ -246,7 +246,7 @@ func suiteFiles(t *testing.T) []string {
 	}
 	var files []string
 	err := filepath.WalkDir(filepath.Join(root, "spf"), func(path string, _ fs.DirEntry, err error) error {
-		if strings.HasSuffix(path, ".yml") {
+		if strings.HasSuffix(path, ".yml") || strings.HasSuffix(path, ".yaml") {
 			files = append(files, path)
 		}
 		return err
