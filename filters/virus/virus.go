@@ -73,6 +73,7 @@ type Checker struct {
 	Connections int      `toml:"connections" doc:"connections at once to each engine"`
 
 	engines []engine
+	offline bool // no engine is asked
 }
 
 // An engine says what is in a stream: the name of the malware, or "".
@@ -103,7 +104,12 @@ func (c *Checker) Warnings() []string {
 }
 
 // Open makes the engines ready. They are first called for the first message.
-func (c *Checker) Open(ctx context.Context, _ *filters.Env) error {
+// The tests of a policy do without: they must not fail because a daemon starts
+// later than we do.
+func (c *Checker) Open(ctx context.Context, env *filters.Env) error {
+	if c.offline = env.Offline; c.offline {
+		return nil
+	}
 	for _, text := range c.Engines {
 		network, address, err := parseEngine(text)
 		if err != nil {
@@ -118,7 +124,7 @@ func (c *Checker) Open(ctx context.Context, _ *filters.Env) error {
 
 // Check scans the message.
 func (c *Checker) Check(ctx context.Context, tx *mail.Transaction, _ filters.Results) (filters.Verdict, error) {
-	if len(c.Engines) != len(c.engines) {
+	if len(c.Engines) != len(c.engines) && !c.offline {
 		return filters.Verdict{}, errors.New("the antivirus engines were not opened")
 	}
 	set := samplesOf(tx.Message)
@@ -133,7 +139,7 @@ func (c *Checker) Check(ctx context.Context, tx *mail.Transaction, _ filters.Res
 	if broken != nil && len(found) == 0 {
 		return filters.Verdict{}, broken
 	}
-	if len(c.engines) == 0 {
+	if len(c.Engines) == 0 {
 		found = append(found, filters.Symbol{Name: "VIRUS_NOT_SCANNED", Evidence: "no antivirus engine is set up"})
 	}
 	if broken != nil { // the find settles it, unless a rule takes just this one for harmless

@@ -46,6 +46,22 @@ func attach(content string) *mail.Transaction {
 		"Content-Transfer-Encoding: base64\n\n"+base64.StdEncoding.EncodeToString([]byte(content))+"\n--b--\n", mail.Options{}))
 }
 
+// TestOffline: the tests of a policy pass while the daemon is still starting.
+func TestOffline(t *testing.T) {
+	c := Filter.New().(*Checker)
+	c.Engines = []string{"clamd:/nowhere/clamd.ctl"}
+	if err := c.Open(t.Context(), &filters.Env{Offline: true}); err != nil {
+		t.Fatal(err)
+	}
+	if names := filterstest.Names(filterstest.Check(t, c, attach("x"))); len(names) > 0 {
+		t.Errorf("a clean message has %q", names)
+	}
+	v := filterstest.Check(t, c, attach(string(eicarString())))
+	if diff := cmp.Diff([]string{"VIRUS_FOUND"}, filterstest.Names(v)); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestNoEngine(t *testing.T) {
 	c := Filter.New()
 	if w := c.(*Checker).Warnings(); len(w) != 1 {
