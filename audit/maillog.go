@@ -27,6 +27,7 @@ import (
 //	spf dkim dmarc  results                    policy   hash of the policy
 //	would      fate in watch mode              took     time to decide: "48ms", in JSON seconds
 //	by         who did it                      reason   why it failed
+//	client_tls of the client's session         client_cert  subject of its verified certificate
 //
 // A value with a space, a quote, "=", "\" or a character that could end or
 // disguise a line is written as a JSON string.
@@ -68,6 +69,9 @@ type MailEvent struct {
 	Took    time.Duration
 	By      string
 	Reason  string
+
+	ClientTLS  string // version and cipher; empty: in clear
+	ClientCert string
 }
 
 // What a line of the mail log is about.
@@ -181,6 +185,8 @@ func (k *keys) event(e *MailEvent, subjects bool) {
 	k.took(e.Took)
 	k.optional("by", e.By)
 	k.optional("reason", e.Reason)
+	k.optional("client_tls", e.ClientTLS)
+	k.optional("client_cert", e.ClientCert)
 }
 
 func (k *keys) key(name string) {

@@ -28,7 +28,7 @@ func verdictEvent() MailEvent {
 
 func deliveredEvent() MailEvent {
 	return MailEvent{At: storetest.Epoch.Add(1508 * time.Millisecond), Msg: MsgDelivered, ID: "01J8ZK4R", From: alice, To: bob, Relay: "exchange[10.0.5.10]:25",
-		TLS: "1.3", Delay: 412 * time.Millisecond, DSN: "2.0.0", Status: "sent", Reply: `250 2.6.0 <x@y> "Queued"`}
+		TLS: "1.3", ClientTLS: "TLS1.2/C", ClientCert: "CN=printer,O=A B", Delay: 412 * time.Millisecond, DSN: "2.0.0", Status: "sent", Reply: `250 2.6.0 <x@y> "Queued"`}
 }
 
 func write(e MailEvent, o MailLogOptions) string {
@@ -47,7 +47,7 @@ func TestMailLog(t *testing.T) {
 		want string
 	}{
 		{verdictEvent(), MailLogOptions{}, `2026-11-21T09:41:07.512Z level=info id=01J8ZK4Q msg=verdict dir=inbound client=203.0.113.9 helo=mail.spam.example from=<billing@microsoft-security-alerts.com> rcpts=1 size=2412 score=11.4 rule=lookalike-domains action=quarantine queue=spam symbols=SPF_FAIL,DMARC_FAIL spf=fail dkim=none dmarc=fail policy=5f3a09 took=48ms`},
-		{deliveredEvent(), MailLogOptions{}, `2026-11-21T09:41:09.020Z level=info id=01J8ZK4R msg=delivered from=<alice@partner.example> to=<bob@example.org> relay=exchange[10.0.5.10]:25 tls=1.3 delay=0.41 dsn=2.0.0 status=sent reply="250 2.6.0 <x@y> \"Queued\""`},
+		{deliveredEvent(), MailLogOptions{}, `2026-11-21T09:41:09.020Z level=info id=01J8ZK4R msg=delivered from=<alice@partner.example> to=<bob@example.org> relay=exchange[10.0.5.10]:25 tls=1.3 delay=0.41 dsn=2.0.0 status=sent reply="250 2.6.0 <x@y> \"Queued\"" client_tls=TLS1.2/C client_cert="CN=printer,O=A B"`},
 		{null, MailLogOptions{}, `2026-11-21T09:41:07.512Z level=warn id="" msg=bounced held=h1 from=<> to=<postmaster> score=0 would=reject took=1.5ms by=marie reason="no such user"`},
 		{quoted, MailLogOptions{}, `2026-11-21T09:41:07.512Z level=info id=x msg=held from="<\"a b\"@c.example>" to=<zoë@xn--a.example> symbols="A b,C"`},
 		{verdictEvent(), MailLogOptions{JSON: true, Subjects: true}, `{"time":"2026-11-21T09:41:07.512Z","level":"info","id":"01J8ZK4Q","msg":"verdict","dir":"inbound","client":"203.0.113.9","helo":"mail.spam.example","from":"billing@microsoft-security-alerts.com","rcpts":1,"size":2412,"subject":"Action required","score":11.4,"rule":"lookalike-domains","action":"quarantine","queue":"spam","symbols":["SPF_FAIL","DMARC_FAIL"],"spf":"fail","dkim":"none","dmarc":"fail","policy":"5f3a09","took":0.048000}`},

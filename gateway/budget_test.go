@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -66,6 +67,9 @@ func TestDNSBudget(t *testing.T) {
 		}
 		if !slices.Contains(seen, c.spf) || !slices.Contains(seen, c.dmarc) {
 			t.Errorf("%s look-ups: seen %q", c.lookups, seen)
+		}
+		if got := w.mailLog.String(); !strings.Contains(got, " spf="+strings.ToLower(c.spf[4:])+" dkim=none dmarc="+strings.ToLower(c.dmarc[6:])) {
+			t.Errorf("%s look-ups: the mail log says %s", c.lookups, got)
 		}
 		t.Logf("%s look-ups allowed: %d asked for TXT, %q", c.lookups, r.n.Load(), seen)
 	}

@@ -74,7 +74,9 @@ func (g *Gateway) event(tx *mail.Transaction, out *Outcome, dec *policy.Decision
 		Helo: tx.Helo, From: tx.ReversePath.String(), To: f.Recipient.String(), Rcpts: len(tx.Recipients), Relay: f.Relay, TLS: f.TLS,
 		Delay: now.Sub(tx.At), DSN: f.Reply.Status(), Status: f.Status, Reply: f.Reply.String(), Scored: true, Score: dec.Score, Rule: dec.Rule,
 		Action: f.Disposition.String(), Queue: dec.Queue, Symbols: symbolNames(out, f.Recipient), Policy: begunOf(tx).Policy.ShortHash(), Took: out.Took,
+		ClientTLS: clientTLS(tx), ClientCert: tx.TLS.ClientCert,
 	}
+	ev.SPF, ev.DKIM, ev.DMARC = result(out, "spf"), result(out, "dkim"), result(out, "dmarc")
 	if dec.Would != nil {
 		ev.Would = dec.Would.String() + " " + dec.WouldRule
 	}
@@ -85,6 +87,33 @@ func (g *Gateway) event(tx *mail.Transaction, out *Outcome, dec *policy.Decision
 		}
 	}
 	return ev
+}
+
+// clientTLS is how the client's session is protected, in the form in which
+// onward connections are told.
+func clientTLS(tx *mail.Transaction) string {
+	if tx.TLS.Version == "" {
+		return ""
+	}
+	return tx.TLS.Version + "/" + tx.TLS.Cipher
+}
+
+// result is what a method of authentication came to: of several results, as of
+// several signatures, the first that passes, else the first.
+func result(out *Outcome, method string) string {
+	first := ""
+	for i := range out.Results {
+		for _, a := range out.Results[i].Verdict.Auth {
+			switch {
+			case a.Method != method:
+			case a.Value == "pass":
+				return "pass"
+			case first == "":
+				first = a.Value
+			}
+		}
+	}
+	return first
 }
 
 // symbolNames are those that speak of this recipient, in chain order, once each.

@@ -272,6 +272,11 @@ func TestReceived(t *testing.T) {
 			}, nil, false,
 			"from mail.sender.example (mail.sender.example [IPv6:2001:db8::1]) by gw.ours.example (Postern) with ESMTPS id ID (TLS1.3 TLS_AES_128_GCM_SHA256) for",
 		},
+		{
+			"client certificate", func(s *mail.Session) {
+				s.TLS = mail.TLSFacts{Version: "TLS1.3", Cipher: "C", ClientCert: "CN=printer,O=a) b\r\nX-Evil: c"}
+			}, nil, false, "(TLS1.3 C) (client certificate CN=printer,O=a??b??X-Evil:?c) for",
+		},
 		{"IPv4 in IPv6", func(s *mail.Session) { s.Client = netip.MustParseAddrPort("[::ffff:192.0.2.7]:25") }, nil, false, "([192.0.2.7])"},
 		{"unknown client", func(s *mail.Session) { s.Client = netip.AddrPort{} }, nil, false, "([unknown])"},
 		{"hostile HELO", func(s *mail.Session) { s.Helo = "a\r\nX-Evil: (b) [c];\"é" }, nil, false, "from a??X-Evil:??b??[c]???"},

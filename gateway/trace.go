@@ -74,6 +74,9 @@ func (b *begun) received(tx *mail.Transaction, to []mail.Path) string {
 	if tx.TLS.Version != "" {
 		fmt.Fprintf(&s, "\r\n\t(%s %s)", tx.TLS.Version, tx.TLS.Cipher)
 	}
+	if tx.TLS.ClientCert != "" {
+		fmt.Fprintf(&s, "\r\n\t(client certificate %s)", safeAtom(tx.TLS.ClientCert))
+	}
 	if len(to) == 1 && len(tx.Recipients) == 1 {
 		s.WriteString("\r\n\tfor <")
 		s.WriteString(to[0].String())
