@@ -531,3 +531,24 @@ func TestDisposition(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkNote is what a message costs that is counted.
+func BenchmarkNote(b *testing.B) {
+	d := &desk{set: Settings{On: true}}
+	r := New(Options{Settings: func() Settings { return d.set }, Now: time.Now})
+	p, err := policy.Load("p.toml", []byte(rules), policy.LoadOptions{Filters: standard.Filters})
+	if err != nil {
+		b.Fatal(err)
+	}
+	found := &dmarc.Finding{
+		Policy: report.Published{Domain: "a.example", P: "reject"}, RUA: []dmarc.URI{{Text: "mailto:rua@a.example"}}, Given: "reject", Asked: "reject", Pass: true,
+		Record: report.Record{
+			Source: netip.MustParseAddr("192.0.2.1"), DKIM: "pass", SPF: "pass", HeaderFrom: "a.example",
+			AuthDKIM: []report.Auth{{Domain: "a.example", Selector: "s", Result: "pass"}}, AuthSPF: []report.Auth{{Domain: "a.example", Result: "pass"}},
+		},
+	}
+	rs, ds := filters.Results{{Filter: "dmarc", Verdict: filters.Verdict{Details: found}}}, []policy.Decision{{Disposition: policy.Relay}}
+	for b.Loop() {
+		r.Note(&mail.Transaction{}, rs, ds, p)
+	}
+}
