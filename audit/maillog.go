@@ -81,7 +81,7 @@ const (
 	MsgDelivered = "delivered" // the next hop has it
 	MsgDeferred  = "deferred"  // it is tried again, by us or by the client
 	MsgRejected  = "rejected"  // the client was told no
-	MsgBounced   = "bounced"   // it cannot be delivered; the sender is told
+	MsgBounced   = "bounced"   // it cannot be delivered; the reverse-path is told
 	MsgHeld      = "held"      // it is in quarantine
 	MsgReleased  = "released"  // from quarantine
 	MsgDeleted   = "deleted"   // from quarantine

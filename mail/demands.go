@@ -1,12 +1,12 @@
 package mail
 
 // Demands are what a message asks of every connection that carries it on:
-// the protection that the sender, the rules or an encryption gateway require.
+// the protection that the client, the rules or an encryption gateway require.
 // Its zero value demands nothing. Demands are only ever tightened, never
 // loosened, on the way to the next hop.
 type Demands struct {
 	TLS        string // at least: "", "none", "opportunistic", "required", "verify"
-	RequireTLS bool   // the sender gave REQUIRETLS (RFC 8689): TLS verified, and REQUIRETLS passed on
+	RequireTLS bool   // the client gave REQUIRETLS (RFC 8689): TLS verified, and REQUIRETLS passed on
 	Encrypted  bool   // the content was encrypted by us: nothing of it may travel in clear, not even in a bounce
 }
 

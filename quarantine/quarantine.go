@@ -13,7 +13,7 @@
 // # What a crash leaves
 //
 //	step                      a crash right after it leaves     and then
-//	Hold wrote the blob       a blob without a row              the sender tries again; Sweep removes the blob
+//	Hold wrote the blob       a blob without a row              the client tries again; Sweep removes the blob
 //	Hold wrote the row        a held message                    Hold may not have answered: the message is held, and comes again
 //	Delete erased the key     a row without a body, a blob      Sweep removes the blob
 //	Sweep removed the row     a blob without a row              Sweep removes the blob

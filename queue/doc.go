@@ -43,6 +43,6 @@
 //
 // Events tells of each recipient after each attempt. The log has errors only
 // where somebody should act: a state that cannot be written (a crash then
-// repeats deliveries, it loses nothing), a sender who cannot be told. Damaged
+// repeats deliveries, it loses nothing), a reverse-path that cannot be told. Damaged
 // entries are reported by package spool.
 package queue

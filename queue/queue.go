@@ -51,7 +51,7 @@ type Options struct {
 	BackOffMax  time.Duration   // this [5m]
 	Bounce      string          // "outbound" (default): DSNs only about mail of our own users; "always"
 	DelayAfter  time.Duration   // a DSN says that a message is late after that [4h]
-	DelayNotify bool            // also if the sender did not ask for it with NOTIFY=DELAY
+	DelayNotify bool            // also if the client did not ask for it with NOTIFY=DELAY
 	ReturnMax   int64           // a DSN returns at most so much of a message [1 MiB]
 	Grace       time.Duration   // how long deliveries may go on after Run's context ends [30s]
 

@@ -16,7 +16,7 @@ import (
 const (
 	whyNull    = "null reverse-path: there is nobody to tell"
 	whyInbound = "inbound: its reverse-path may be forged, no bounce is sent"
-	whyNotify  = "the sender asked not to be told"
+	whyNotify  = "the client asked that nobody be told"
 )
 
 // mayReport says whether a DSN about e may be sent, and if not, why.
@@ -32,8 +32,8 @@ func (o *Options) mayReport(e *spool.Entry) (bool, string) {
 	return true, ""
 }
 
-// wants reports whether the sender wants to be told of that; unset is what
-// holds if the sender did not say.
+// wants reports whether the reverse-path is to be told of that; unset is what
+// holds if the client did not say.
 func wants(to *spool.Recipient, n smtp.DSNNotify, unset bool) bool {
 	if len(to.Options.Notify) == 0 {
 		return unset
@@ -71,12 +71,12 @@ func (q *Queue) report(ctx context.Context, o *Options, r *result, content io.Re
 	}
 	if len(relayed) > 0 {
 		if err := send(ReportRelayed, relayed); err != nil {
-			o.Log.Error("cannot tell a sender that mail was relayed", "id", e.ID, "err", err)
+			o.Log.Error("cannot tell the reverse-path that mail was relayed", "id", e.ID, "err", err)
 		}
 	}
 	if len(late) > 0 {
 		if err := send(ReportDelayed, late); err != nil {
-			o.Log.Error("cannot tell a sender that mail is late; tried again with the next attempt", "id", e.ID, "err", err)
+			o.Log.Error("cannot tell the reverse-path that mail is late; tried again with the next attempt", "id", e.ID, "err", err)
 		} else {
 			e.Warned = true
 		}
@@ -131,10 +131,10 @@ func (q *Queue) keep(ctx context.Context, o *Options, e *spool.Entry, failed []s
 func (q *Queue) hold(o *Options, r *result, cause error) {
 	e := &r.entry
 	if o.older(e, r.now, 2*o.Expire) {
-		o.Log.Error("mail is dropped, and its sender cannot be told", "id", e.ID, "from", e.From.String(), "err", cause)
+		o.Log.Error("mail is dropped, and its reverse-path cannot be told", "id", e.ID, "from", e.From.String(), "err", cause)
 		return
 	}
-	o.Log.Error("cannot tell a sender that mail failed; the mail stays in the queue", "id", e.ID, "err", cause)
+	o.Log.Error("cannot tell the reverse-path that mail failed; the mail stays in the queue", "id", e.ID, "err", cause)
 	for _, i := range r.at {
 		if s := e.To[i].State; s == spool.Failed || s == spool.Expired {
 			e.To[i].State = spool.Pending
