@@ -169,8 +169,10 @@ func (s *session) extensions() {
 	w.say(250, true, "CHUNKING")                                                                            // RFC 3030
 }
 
+// offersTLS: not to a peer that has told whom it speaks for, as that would be
+// forgotten and the peer itself, whom we trust, be taken for the client.
 func (s *session) offersTLS() bool {
-	return s.facts.TLS.Version == "" && s.set.TLSConfig != nil && (s.set.TLS == "optional" || s.set.TLS == "required")
+	return s.facts.TLS.Version == "" && !s.facts.Forwarded && s.set.TLSConfig != nil && (s.set.TLS == "optional" || s.set.TLS == "required")
 }
 
 // offersAuth: RFC 4954 section 4 and RFC 8314: passwords travel inside TLS only.
