@@ -9,6 +9,10 @@
 // the same time are one question. Names in /etc/hosts, and localhost, are
 // answered without asking. Search lists are not used: every name is complete.
 //
+// Only an answer to the question that was asked is believed, with its name, type,
+// class and ID (RFC 5452); of other records in it none is kept. A server that
+// fails, refuses, or only names other servers is passed over for the next.
+//
 // Zone answers from a JSON file: any decision that rests on DNS can be repeated
 // with it. Package dnstest serves a Zone on a loopback port.
 //

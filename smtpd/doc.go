@@ -42,6 +42,11 @@
 // each write. What a client has not read is never queued: writing waits, and
 // then ends the session. An idle session holds no buffers.
 //
+// Commands that move no mail (NOOP, RSET, VRFY, HELP, EHLO) are free up to
+// Limits.Junk between two messages; each one more counts as an error, and
+// Limits.Errors of them end the session. Peers that speak for others are not
+// counted.
+//
 // Login failures are counted per address and account together: MaxFailures of
 // them ban that pair, so that nobody can lock a user out from elsewhere. Four
 // times as many from one address ban the address. Each answer comes later than
