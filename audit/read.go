@@ -22,8 +22,6 @@ type Query struct {
 	Actor   string
 	Address string    // in any personal field, whatever the case
 	Since   time.Time // at or after
-	Until   time.Time // before
-	Before  uint64    // only records with a smaller number: for the page before
 	Limit   int       // the last so many; 0 is 100
 }
 
@@ -34,9 +32,7 @@ func (q *Query) matches(r *Record) bool {
 		q.ID != "" && r.ID != q.ID && r.Item != q.ID,
 		q.Rule != "" && r.Rule != q.Rule,
 		q.Actor != "" && r.Actor != q.Actor,
-		!q.Since.IsZero() && r.At.Before(q.Since),
-		!q.Until.IsZero() && !r.At.Before(q.Until),
-		q.Before > 0 && r.Seq >= q.Before:
+		!q.Since.IsZero() && r.At.Before(q.Since):
 		return false
 	}
 	if q.Address == "" {
@@ -109,9 +105,6 @@ func List(ctx context.Context, log store.Log, q Query) ([]Record, error) {
 
 // scan visits the records of a section that match.
 func scan(ctx context.Context, log store.Log, s store.Section, q *Query, visit func(r Record, text []byte) error) error {
-	if q.Before > 0 && s.First >= q.Before {
-		return nil
-	}
 	return log.Read(ctx, s.First, func(n uint64, text []byte) error {
 		if !q.mayMatch(text) {
 			return nil
@@ -127,17 +120,9 @@ func scan(ctx context.Context, log store.Log, s store.Section, q *Query, visit f
 	})
 }
 
-// Export writes the records that match as JSON lines, oldest first, in the form
-// in which they are stored: the chain of an export without gaps can be verified.
-// It takes no notice of Limit.
-func (l *Log) Export(ctx context.Context, w io.Writer, q Query) error {
-	if err := l.Sync(ctx); err != nil {
-		return err
-	}
-	return Export(ctx, l.o.Log, w, q)
-}
-
-// Export writes the records of a log that match, as the method of Log does.
+// Export writes the records of a log that match as JSON lines, oldest first, in
+// the form in which they are stored: the chain of an export without gaps can be
+// verified. It takes no notice of Limit.
 func Export(ctx context.Context, log store.Log, w io.Writer, q Query) error {
 	sections, err := log.Sections(ctx)
 	if err != nil {
