@@ -133,7 +133,11 @@ func compileSubject(c *compiler, n *node, k *keyUse) *condition {
 	words := c.strings(n, k.where)
 	for i, w := range words {
 		if bare := strings.Trim(w, "*"); bare != "" && bare != w && !strings.Contains(w, "**") {
-			c.log.at(Warning, n, false, bare, fmt.Sprintf("%s: %q is looked for as it stands, with its *: a subject matches that contains the text", k.where, w))
+			at := n
+			if n.kind == arrayNode && i < len(n.entries) {
+				at = n.entries[i]
+			}
+			c.log.at(Warning, at, false, bare, fmt.Sprintf("%s: %q is looked for as it stands, with its *: a subject matches that contains the text", k.where, w))
 		}
 		words[i] = strings.ToLower(w)
 	}
