@@ -10,6 +10,9 @@ import (
 // line, without control and formatting characters (U+202E and its like would
 // turn the reader's line around), at most max bytes.
 func Clean(text string, max int) string {
+	if len(text) <= max && isPlain(text) {
+		return text
+	}
 	var b strings.Builder
 	for _, r := range strings.ToValidUTF8(text, "\uFFFD") {
 		if unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Co) {
@@ -22,4 +25,14 @@ func Clean(text string, max int) string {
 		b.WriteRune(r)
 	}
 	return b.String()
+}
+
+// isPlain reports whether text is printable ASCII.
+func isPlain(text string) bool {
+	for i := 0; i < len(text); i++ {
+		if text[i] < ' ' || text[i] > '~' {
+			return false
+		}
+	}
+	return true
 }

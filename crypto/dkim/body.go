@@ -173,8 +173,9 @@ type form struct {
 	canon  canon
 	unix   bool // lines end with LF
 	outs   []*output
-	length int64 // written so far
-	buf    []byte
+	length int64  // written so far
+	buf    []byte // written, not yet handed on
+	room   [1024]byte
 
 	ends  int  // line ends not yet written
 	space bool // relaxed: white space not yet written
@@ -182,7 +183,9 @@ type form struct {
 }
 
 func newForm(c canon, unix bool) *form {
-	return &form{canon: c, unix: unix, buf: make([]byte, 0, 4096)}
+	f := &form{canon: c, unix: unix}
+	f.buf = f.room[:0]
+	return f
 }
 
 // flush hands on what is in the buffer.
@@ -199,7 +202,7 @@ func (f *form) emit(p []byte) {
 	if len(f.buf)+len(p) > cap(f.buf) {
 		f.flush()
 	}
-	if len(p) < cap(f.buf)/4 {
+	if len(p) < cap(f.buf)/2 {
 		f.buf = append(f.buf, p...)
 		return
 	}

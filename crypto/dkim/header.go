@@ -3,6 +3,7 @@ package dkim
 import (
 	"bytes"
 	"hash"
+	"hash/maphash"
 
 	"postern/mail"
 )
@@ -47,36 +48,57 @@ func parseOneCanon(b []byte) (canon, bool) {
 // that does not depend on how many there are. It does not change.
 type index struct {
 	fields []mail.Field
-	ids    map[string]int32 // lower-case name -> number
-	last   []int32          // number of a name -> its lowest field
-	above  []int32          // field -> the next one of its name further up, -1 if none
+	seed   maphash.Seed // who writes the names does not know where they lie
+	last   []int32      // a hash table: the lowest field of a name, -1 in a free place
+	above  []int32      // field -> the next one of its name further up, -1 if none
 }
 
 func newIndex(fields []mail.Field) *index {
-	x := &index{fields: fields, ids: make(map[string]int32, 32), last: make([]int32, 0, 32), above: make([]int32, len(fields))}
-	var buf [64]byte
+	size := 16
+	for size < 2*len(fields) {
+		size *= 2
+	}
+	room := make([]int32, size+len(fields))
+	x := &index{fields: fields, seed: maphash.MakeSeed(), last: room[:size], above: room[size:]}
+	for i := range x.last {
+		x.last[i] = -1
+	}
 	for i, f := range fields {
-		name := appendLower(buf[:0], fieldName(f.Raw()))
-		id, ok := x.ids[string(name)]
-		if !ok {
-			id = int32(len(x.last))
-			x.ids[string(name)] = id
-			x.last = append(x.last, -1)
-		}
-		x.above[i] = x.last[id]
-		x.last[id] = int32(i)
+		at := x.place(fieldName(f.Raw()))
+		x.above[i] = x.last[at]
+		x.last[at] = int32(i)
 	}
 	return x
 }
 
-// all returns the places of the fields of a lower-case name, from the bottom up.
-func (x *index) all(name string) []int {
-	id, ok := x.ids[name]
-	if !ok {
-		return nil
+// place returns where in the table a name lies, or else the free place for it.
+func (x *index) place(name []byte) int {
+	var buf [64]byte
+	mask := len(x.last) - 1
+	at := int(maphash.Bytes(x.seed, appendLower(buf[:0], name))) & mask
+	for x.last[at] >= 0 && !equalName(fieldName(x.fields[x.last[at]].Raw()), name) {
+		at = (at + 1) & mask
 	}
+	return at
+}
+
+// equalName compares names without case; only that of ASCII counts.
+func equalName(a, b []byte) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i, c := range a {
+		if c != b[i] && lower(c) != lower(b[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// all returns the places of the fields of a name, from the bottom up.
+func (x *index) all(name string) []int {
 	var out []int
-	for i := x.last[id]; i >= 0; i = x.above[i] {
+	for i := x.last[x.place([]byte(name))]; i >= 0; i = x.above[i] {
 		out = append(out, int(i))
 	}
 	return out
@@ -86,20 +108,16 @@ func (x *index) all(name string) []int {
 // 5.4.2: of several fields of a name the lowest comes first, and each only once;
 // a name without a field left counts for nothing. The field own is passed over.
 func (x *index) pick(names []byte, own int, f func(raw []byte)) {
-	next := append(make([]int32, 0, 64), x.last...)
-	var buf [64]byte
+	next := append(make([]int32, 0, 128), x.last...)
 	words(names, func(w []byte) bool {
-		id, ok := x.ids[string(appendLower(buf[:0], w))]
-		if !ok {
-			return true
-		}
-		i := next[id]
+		at := x.place(w)
+		i := next[at]
 		if i >= 0 && int(i) == own {
 			i = x.above[i]
 		}
 		if i >= 0 {
 			f(x.fields[i].Raw())
-			next[id] = x.above[i]
+			next[at] = x.above[i]
 		}
 		return true
 	})
@@ -111,12 +129,16 @@ func fieldName(raw []byte) []byte { return trim(raw[:max(bytes.IndexByte(raw, ':
 // appendLower appends ASCII in lower case.
 func appendLower(dst, b []byte) []byte {
 	for _, c := range b {
-		if 'A' <= c && c <= 'Z' {
-			c += 'a' - 'A'
-		}
-		dst = append(dst, c)
+		dst = append(dst, lower(c))
 	}
 	return dst
+}
+
+func lower(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		c += 'a' - 'A'
+	}
+	return c
 }
 
 // appendField appends a field in canonical form, without the line end. The bytes

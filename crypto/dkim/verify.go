@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"strings"
 	"time"
 
 	"postern/dns"
@@ -171,7 +172,7 @@ func (v *verifier) judge() error {
 	if err != nil {
 		return err
 	}
-	var buf []byte
+	buf := make([]byte, 0, 2048)
 	for _, t := range v.cases {
 		if t.flaw != nil {
 			continue
@@ -253,11 +254,10 @@ func (t *trial) result(o Options) Result {
 		r.Identity = ""
 	}
 	if s.names != nil && s.count <= maxNames {
-		r.Signed = make([]string, 0, s.count)
-		words(s.names, func(w []byte) bool {
-			r.Signed = append(r.Signed, string(appendLower(nil, w)))
-			return true
-		})
+		r.Signed = strings.Split(string(appendLower(make([]byte, 0, len(s.names)), s.names)), ":")
+		for i, name := range r.Signed {
+			r.Signed[i] = strings.Trim(name, " \t\r\n")
+		}
 	}
 	switch {
 	case t.flaw != nil:
