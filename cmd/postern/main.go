@@ -76,7 +76,7 @@ type cli struct {
 	Audit      auditCmd      `cmd:"" help:"Show and verify the audit log."`
 	Keys       keysCmd       `cmd:"" help:"Make keys and print their DNS records."`
 	Dmarc      dmarcCmd      `cmd:"" help:"Read DMARC aggregate reports; show those that the gateway sends."`
-	Account    accountCmd    `cmd:"" help:"Write lines for the accounts file of AUTH."`
+	Account    accountCmd    `cmd:"" help:"Read a password from standard input and print its line for the accounts file of AUTH."`
 	Filter     filterCmd     `cmd:"" help:"List the filters, or begin a new one."`
 	Completion completionCmd `cmd:"" help:"Print a completion script for a shell."`
 	Man        manCmd        `cmd:"" help:"Write the manual pages."`
