@@ -2,6 +2,7 @@ package dkim
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -125,36 +126,59 @@ func BenchmarkSign(b *testing.B) {
 	}
 }
 
-// fastest returns the least time that f takes of several tries: what it costs,
-// whatever else the machine does.
-func fastest(f func()) time.Duration {
-	best := time.Hour
-	for range 15 {
+// doneIn reports whether f ever takes at most limit: what it costs, whatever
+// else the machine does. It tries until it does, for some seconds, so that a
+// busy machine fails nothing and a slow f always.
+func doneIn(limit time.Duration, f func()) (best time.Duration, ok bool) {
+	best = time.Hour
+	for until := time.Now().Add(5 * time.Second); best > limit && time.Now().Before(until); {
 		start := time.Now()
 		f()
 		best = min(best, time.Since(start))
 	}
+	return best, best <= limit
+}
+
+// ratio returns how much more b takes than a: the least of several rounds in
+// which they take turns, until it is at most limit.
+func ratio(limit float64, a, b func()) float64 {
+	best := math.Inf(1)
+	for until := time.Now().Add(5 * time.Second); best > limit && time.Now().Before(until); {
+		var least [2]time.Duration
+		for round := range 5 {
+			for i, f := range []func(){a, b} {
+				start := time.Now()
+				f()
+				if took := time.Since(start); round == 0 || took < least[i] {
+					least[i] = took
+				}
+			}
+		}
+		best = min(best, float64(least[1])/float64(least[0]))
+	}
 	return best
 }
 
-// TestCosts holds the verifier to its times, with room for slow machines.
+// TestCosts holds the verifier to its times.
 func TestCosts(t *testing.T) {
 	if testing.Short() || raceEnabled {
 		t.Skip("times mean nothing here")
 	}
 	one, zone := signedBy(t, 1, sized(1<<20), "relaxed/relaxed")
 	three, _ := signedBy(t, 3, sized(1<<20), "relaxed/relaxed")
-	a := fastest(func() { verifyBytes(t, []byte(one), zone, 1) })
-	b := fastest(func() { verifyBytes(t, []byte(three), zone, 3) })
-	t.Logf("1 MB: one signature %v, three %v: %.2f times", a, b, float64(b)/float64(a))
-	if float64(b) > 1.3*float64(a) {
-		t.Errorf("three signatures cost %.2f times one, more than 1.3", float64(b)/float64(a))
+	r := ratio(1.3, func() { verifyBytes(t, []byte(one), zone, 1) }, func() { verifyBytes(t, []byte(three), zone, 3) })
+	t.Logf("1 MB: three signatures cost %.2f times one", r)
+	if r > 1.3 {
+		t.Errorf("1 MB: three signatures cost %.2f times one, more than 1.3", r)
 	}
 	raw, zone := manyFields(t, 4000)
-	short, _ := manyFields(t, 1000)
-	c, d := fastest(func() { verifyBytes(t, raw, zone, 1) }), fastest(func() { verifyBytes(t, short, zone, 1) })
-	t.Logf("4,000 fields named in h=: %v, 1,000: %v", c, d)
-	if c > 8*d && c > 2*time.Millisecond {
-		t.Errorf("4,000 fields take %v, 1,000 %v: that is quadratic", c, d)
+	took, ok := doneIn(2*time.Millisecond, func() { verifyBytes(t, raw, zone, 1) })
+	t.Logf("4,000 fields named in h=: %v", took)
+	if !ok {
+		t.Errorf("4,000 fields named in h= take %v, more than 2 ms", took)
+	}
+	short, shortZone := manyFields(t, 1000)
+	if r := ratio(8, func() { verifyBytes(t, short, shortZone, 1) }, func() { verifyBytes(t, raw, zone, 1) }); r > 8 {
+		t.Errorf("four times the fields take %.1f times as long: that is quadratic", r)
 	}
 }
