@@ -230,14 +230,14 @@ func (c *Chain) Finish(ctx context.Context, filter string, tx *mail.Transaction,
 	if !ok {
 		return nil, fmt.Errorf("filter %s finishes nothing", filter)
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.links[c.Order(filter)].timeout)
-	defer cancel()
+	l := &limit{Context: ctx, deadline: time.Now().Add(c.links[c.Order(filter)].timeout)}
+	defer l.end()
 	defer func() {
 		if p := recover(); p != nil {
 			fields, err = nil, fmt.Errorf("finish %s: %w", filter, newPanic(p))
 		}
 	}()
-	if fields, err = f.Finish(ctx, tx, rs, m); err != nil {
+	if fields, err = f.Finish(l, tx, rs, m); err != nil {
 		return nil, fmt.Errorf("finish %s: %w", filter, err)
 	}
 	return fields, nil

@@ -6,12 +6,13 @@ import (
 	"time"
 )
 
-// A limit is the context of a light filter. It costs a timer only when somebody
-// waits for its end, which tells that the filter waits for something.
+// A limit is the context of a light filter, or of one that finishes. It costs a
+// timer only when somebody waits for its end, which tells that the filter waits
+// for something.
 type limit struct {
 	context.Context // of the transaction
 	deadline        time.Time
-	round           *round
+	round           *round // which hears of it; may be nil
 
 	mu     sync.Mutex
 	timed  context.Context // with the deadline, once somebody waits
@@ -36,7 +37,7 @@ func (l *limit) Done() <-chan struct{} {
 		}
 	}
 	l.mu.Unlock()
-	if first {
+	if first && l.round != nil {
 		l.round.hasten(false)
 	}
 	return l.timed.Done()
