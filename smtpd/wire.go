@@ -78,7 +78,13 @@ type wire struct {
 	draining *atomic.Bool
 	write    time.Duration
 	failed   error // of writing: nothing can be said any more
+
+	readUntil, writeUntil time.Time // the deadlines that are set, zero if not known
 }
+
+// slack is how much too early a deadline may be: it is not set anew for each
+// read and write. Who is woken by one looks at the time.
+const slack = time.Second
 
 func newWire(c net.Conn, p *pools, draining *atomic.Bool, write time.Duration) *wire {
 	w := &wire{base: c, conn: c, pools: p, draining: draining, write: write}
@@ -95,6 +101,7 @@ func newWire(c net.Conn, p *pools, draining *atomic.Bool, write time.Duration) *
 func (w *wire) upgrade(c net.Conn) {
 	w.conn, w.raw = c, nil
 	w.r, w.w = 0, 0
+	w.readUntil, w.writeUntil = time.Time{}, time.Time{}
 }
 
 // ahead reports whether the client has sent more than we have consumed, be it
@@ -175,8 +182,11 @@ func (w *wire) fill(until time.Time, idle bool) error {
 	}
 	w.idle = idle && w.r == w.w
 	for {
-		if err := w.base.SetReadDeadline(until); err != nil {
-			return err
+		if early := until.Sub(w.readUntil); early < 0 || early > slack {
+			if err := w.base.SetReadDeadline(until); err != nil {
+				return err
+			}
+			w.readUntil = until
 		}
 		// The check comes after the deadline is set: a shutdown sets the flag
 		// and then a deadline in the past.
@@ -193,7 +203,8 @@ func (w *wire) fill(until time.Time, idle bool) error {
 			if !time.Now().Before(until) {
 				return errTimeout
 			}
-			continue // a shutdown woke us
+			w.readUntil = time.Time{}
+			continue // a shutdown woke us, or an earlier deadline
 		}
 		if err == nil {
 			err = io.ErrNoProgress
@@ -311,9 +322,13 @@ func (w *wire) flush() error {
 	if w.failed != nil || len(w.out) == 0 {
 		return w.failed
 	}
-	if err := w.base.SetWriteDeadline(time.Now().Add(w.write)); err != nil {
-		w.failed = err
-		return err
+	until := time.Now().Add(w.write)
+	if early := until.Sub(w.writeUntil); early < 0 || early > min(slack, w.write/8) {
+		if err := w.base.SetWriteDeadline(until); err != nil {
+			w.failed = err
+			return err
+		}
+		w.writeUntil = until
 	}
 	_, w.failed = w.conn.Write(w.out)
 	w.out = w.out[:0]
