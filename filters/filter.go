@@ -187,9 +187,15 @@ type Env struct {
 	Hostname string       // [site] hostname
 	Domains  []string     // [site] domains
 	Language string       // "en" or "fr"
+	Contacts Contacts     // who has written to whom; nil: nobody
 	DryRun   bool         // explain and test: no side effect, no program unless asked
 	Programs bool         // with DryRun: external programs may run all the same
 	Offline  bool         // nothing outside the process is asked: the tests of a policy
+}
+
+// Contacts is the memory of who has written to whom.
+type Contacts interface {
+	Met(ctx context.Context, author, to mail.Path) (bool, error)
 }
 
 // A Symbol is one observation about a transaction.

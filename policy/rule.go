@@ -122,6 +122,7 @@ func (c *compiler) rule(n *node, number int) *rule {
 	c.ruleTimes(r, &t)
 	c.ruleNotify(r, &t)
 	c.checkMalware(r, &t)
+	c.checkClaims(r)
 	return r
 }
 
@@ -456,6 +457,25 @@ var forgeable = []string{"from", "reverse_path", "party", "helo", "subject", "he
 // certain are the match keys whose value the one who wrote the message does not
 // choose. A size, a file besides or another recipient, he does.
 var certain = []string{"client", "user", "listener", "direction", "to"}
+
+// listClaim is the match key of what says of itself that it is a mailing list.
+const listClaim = "mailing_list"
+
+// checkClaims refuses an exception to a DMARC failure that rests on the claim to be
+// a list alone, which anyone can make. Lists and forwarders are told by a chain of
+// trusted seals, or by their address.
+func (c *compiler) checkClaims(r *rule) {
+	if !slices.ContainsFunc(r.match, func(cond *condition) bool { return cond.key == "dmarc" || cond.key == "dmarc_policy" }) {
+		return
+	}
+	for _, table := range r.except {
+		i := slices.IndexFunc(table, func(cond *condition) bool { return cond.key == listClaim })
+		sure := func(cond *condition) bool { return cond.key != listClaim && !contains(forgeable, cond.key) }
+		if i >= 0 && !slices.ContainsFunc(table, sure) {
+			c.log.key(table[i].node, `rule %q is about DMARC: it takes no exception by %s alone, which anyone can claim: add arc = "trusted", or the client`, r.name, listClaim)
+		}
+	}
+}
 
 // checkMalware refuses whatever would let malware through.
 func (c *compiler) checkMalware(r *rule, t *ruleTable) {

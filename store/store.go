@@ -2,12 +2,14 @@
 // so that one machine can do with a directory and SQLite, and many machines
 // can share PostgreSQL, S3 and Redis.
 //
-// There are five kinds of places:
+// There are six kinds of places:
 //
 //   - Records: the index of the quarantine, and settings that must survive a
 //     restart. store/sqlite implements it.
 //   - Tallies: counts of what was seen in a day, until they are reported.
 //     store/sqlite implements it.
+//   - Contacts: who has written to whom, until it is forgotten. store/sqlite
+//     implements it.
 //   - Blobs: held bodies, each under a name. store/dir implements it.
 //   - Log: lines in the order in which they came: the audit log. store/dir
 //     implements it.
@@ -18,7 +20,7 @@
 // store/storetest over it. Only cmd chooses the implementations.
 //
 // What a method wrote is durable when it returns nil, for Records, Tallies,
-// Blobs and Log. After an error the caller must suppose either outcome. No implementation
+// Contacts, Blobs and Log. After an error the caller must suppose either outcome. No implementation
 // ever deletes or replaces what it cannot read: it refuses to open.
 //
 // # Diagnostics

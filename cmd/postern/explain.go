@@ -42,10 +42,11 @@ func (e *explainCmd) Run(g *globals) error {
 	if err != nil {
 		return err
 	}
-	gw, err := e.gateway(p)
+	gw, done, err := e.gateway(p)
 	if err != nil {
 		return err
 	}
+	defer done()
 	files := e.Files
 	if len(files) == 0 {
 		files = []string{"-"}
@@ -72,26 +73,35 @@ func (e *explainCmd) Run(g *globals) error {
 	return nil
 }
 
-// gateway is one that can only judge: it has no spool, no relay, no store.
-func (e *explainCmd) gateway(p *policy.Policy) (*gateway.Gateway, error) {
+// gateway is one that can only judge: it has no spool and no relay, and of the
+// stores it reads who has written to whom. The caller calls done.
+func (e *explainCmd) gateway(p *policy.Policy) (gw *gateway.Gateway, done func(), err error) {
 	var resolver dns.Resolver
 	if e.DNS != "" {
 		zone, err := dns.LoadZone(e.DNS)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		resolver = zone
 	} else {
 		resolver = newResolver(p)
 	}
+	memory, forget, err := readContacts(p.Storage.State)
+	if err != nil {
+		return nil, nil, err
+	}
 	st, err := gateway.NewState(p, parseOptions(p), &filters.Env{
 		Resolver: resolver, Now: time.Now, Log: slog.New(slog.DiscardHandler), Hostname: p.Site.Hostname,
-		Domains: p.Site.Domains, Language: p.Site.Language, DryRun: true, Programs: e.Programs,
+		Domains: p.Site.Domains, Language: p.Site.Language, DryRun: true, Programs: e.Programs, Contacts: memory,
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, errors.Join(err, forget())
 	}
-	return gateway.New(gateway.Options{Log: slog.New(slog.DiscardHandler)}, st), nil
+	gw = gateway.New(gateway.Options{Log: slog.New(slog.DiscardHandler)}, st)
+	return gw, func() {
+		gw.Close()
+		forget() // nothing was written
+	}, nil
 }
 
 // parseOptions are those of every received message: a filter that opens

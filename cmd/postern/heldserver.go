@@ -164,7 +164,7 @@ func (in *instance) heldDelete(r *http.Request) (any, error) {
 }
 
 // forget erases what is kept of an address: held bodies, personal fields of
-// held messages and of audit records.
+// held messages and of audit records, and who has written to whom.
 func (in *instance) forget(r *http.Request) (any, error) {
 	var req forgetRequest
 	if err := decode(r, &req); err != nil {
@@ -178,7 +178,11 @@ func (in *instance) forget(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return forgetAnswer{Held: len(held.Erased), Shared: len(held.Shared), Records: records.Records}, nil
+	met, err := in.contacts.forget(r.Context(), req.Address)
+	if err != nil {
+		return nil, err
+	}
+	return forgetAnswer{Held: len(held.Erased), Shared: len(held.Shared), Records: records.Records, Contacts: met}, nil
 }
 
 // heldTotals counts what waits, by queue.

@@ -62,6 +62,7 @@ type instance struct {
 	lines      *audit.LineWriter
 	mailLog    *audit.MailLog
 	reports    *feedback.Reporter
+	contacts   *contacts
 
 	control *http.Server
 	metrics atomic.Pointer[http.Server] // nil: off
@@ -181,6 +182,7 @@ func (in *instance) openRoute(ctx context.Context, p *policy.Policy) error {
 		in.resolver = newResolver(p)
 	}
 	in.relay = relay.New(relay.Options{Hostname: p.Site.Hostname, Resolver: in.resolver, Log: in.log})
+	in.contacts = newContacts(in.places.records, in.log)
 	st, err := in.newState(p)
 	if err != nil {
 		return err
@@ -220,7 +222,9 @@ func (in *instance) newState(p *policy.Policy) (*gateway.State, error) {
 	if err := in.runTests(p); err != nil {
 		return nil, err
 	}
-	return gateway.NewState(p, parseOptions(p), envOf(p, in.resolver, in.log))
+	env := envOf(p, in.resolver, in.log)
+	env.Contacts = in.contacts
+	return gateway.NewState(p, parseOptions(p), env)
 }
 
 // run starts what goes on in the background.
@@ -228,6 +232,7 @@ func (in *instance) run(ctx context.Context) {
 	in.done.Go(func() { in.queue.Run(ctx) })
 	in.done.Go(func() { in.quarantine.Run(ctx) })
 	in.done.Go(func() { in.reports.Run(ctx) })
+	in.done.Go(func() { in.contacts.run(ctx) })
 	in.done.Go(func() { in.watchReady(ctx, readyEvery) })
 	for name, l := range in.listeners {
 		in.serveListener(name, l)

@@ -32,7 +32,7 @@ type places struct {
 func openPlaces(root string) (*places, error) {
 	pl := &places{root: root}
 	var err error
-	if pl.records, err = sqlite.Open(context.Background(), filepath.Join(root, "postern.db")); err != nil {
+	if pl.records, err = sqlite.Open(context.Background(), databaseOf(root)); err != nil {
 		return nil, fmt.Errorf("open the database: %w", err)
 	}
 	pl.closers = append(pl.closers, pl.records)
@@ -50,6 +50,9 @@ func (pl *places) close() error {
 	}
 	return errors.Join(errs...)
 }
+
+// databaseOf is the database of a state directory.
+func databaseOf(root string) string { return filepath.Join(root, "postern.db") }
 
 // Where the audit log of a state directory lies.
 func auditDir(root string) string  { return filepath.Join(root, "audit") }

@@ -247,8 +247,8 @@ func (q *quarantineForgetCmd) Run(g *globals) error {
 		fmt.Fprintf(g.out, "nothing is kept of %s\n", q.Address)
 		return nil
 	}
-	fmt.Fprintf(g.out, "erased: %s; the address in %s that others wait for; personal fields in %s\n",
-		count(done.Held, "held message"), count(done.Shared, "message"), count(done.Records, "audit record"))
+	fmt.Fprintf(g.out, "erased: %s; the address in %s that others wait for; personal fields in %s; %s\n",
+		count(done.Held, "held message"), count(done.Shared, "message"), count(done.Records, "audit record"), count(done.Contacts, "contact"))
 	return nil
 }
 
@@ -259,7 +259,8 @@ type forgetRequest struct {
 
 // forgetAnswer says what was erased.
 type forgetAnswer struct {
-	Held    int `json:"held"`   // held messages that are gone
-	Shared  int `json:"shared"` // held messages of others: only the address is gone
-	Records int `json:"audit_records"`
+	Held     int `json:"held"`   // held messages that are gone
+	Shared   int `json:"shared"` // held messages of others: only the address is gone
+	Records  int `json:"audit_records"`
+	Contacts int `json:"contacts"` // who has written to him, and to whom he has written
 }

@@ -34,6 +34,7 @@ func (in *instance) observe(tx *mail.Transaction, out *gateway.Outcome, fates []
 	if slices.ContainsFunc(fates, func(f gateway.Fate) bool { return f.Disposition != policy.Defer }) { // else it comes again
 		in.reports.Note(tx, out.Results, out.Decisions, in.gateway.State().Policy)
 	}
+	in.contacts.note(tx, fates, in.gateway.State().Policy)
 	if in.set.observe != nil {
 		in.set.observe(tx, out, fates)
 	}

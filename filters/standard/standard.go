@@ -10,6 +10,7 @@ import (
 	"postern/filters/arc"
 	"postern/filters/attachments"
 	"postern/filters/command"
+	"postern/filters/contact"
 	"postern/filters/disclaimer"
 	"postern/filters/dkim"
 	"postern/filters/dkimsign"
@@ -33,6 +34,7 @@ var Filters = []*filters.Filter{
 	arc.Filter,
 	dmarc.Filter,
 	phish.Filter,
+	contact.Filter,
 	attachments.Filter,
 	virus.Filter,
 	command.Filter,

@@ -1,4 +1,5 @@
-// Package sqlite keeps store.Records and store.Tallies in one SQLite file.
+// Package sqlite keeps store.Records, store.Tallies and store.Contacts in one
+// SQLite file.
 //
 // One goroutine writes. It takes all writes that wait, runs each within a
 // savepoint of one transaction, commits once, and only then answers them all:
@@ -28,6 +29,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -47,7 +49,9 @@ type DB struct {
 	path  string
 	read  *sql.DB
 	write *sql.DB
-	conn  *sql.Conn // the writer's
+	conn  *sql.Conn // the writer's; nil: it is only read
+
+	salted atomic.Pointer[[]byte] // of contacts
 
 	jobs   chan *job
 	mu     sync.RWMutex // held for reading while sending to jobs

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"io/fs"
 
 	"postern/store"
 )
@@ -54,6 +55,9 @@ func (w *session) query(ctx context.Context, query string, args ...any) (*sql.Ro
 // do has the writer run one write and waits until it is committed. Once it is
 // in line the caller's context does not end it: the answer is always true.
 func (db *DB) do(ctx context.Context, run func(context.Context, *session) error) error {
+	if db.conn == nil {
+		return fs.ErrPermission // it is only read
+	}
 	j := &job{run: run, done: make(chan error, 1)}
 	db.mu.RLock()
 	if db.closed {

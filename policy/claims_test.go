@@ -1,0 +1,31 @@
+package policy
+
+import (
+	"strings"
+	"testing"
+
+	"postern/filters/standard"
+)
+
+// TestListClaim: that a message says of itself to be a list's never lifts a DMARC
+// failure.
+func TestListClaim(t *testing.T) {
+	for _, c := range []struct {
+		match, except string
+		ok            bool
+	}{
+		{`dmarc = "fail"`, `{ mailing_list = true }`, false},
+		{`dmarc_policy = "reject"`, `{ mailing_list = true, subject = "[list]" }`, false},
+		{`dmarc = "fail"`, `[{ client = "192.0.2.1" }, { mailing_list = true, reverse_path = "@list.example" }]`, false},
+		{`dmarc = "fail"`, `{ mailing_list = true, arc = "trusted" }`, true},
+		{`dmarc = "fail"`, `{ mailing_list = true, client = "192.0.2.1" }`, true},
+		{`dmarc = "fail"`, `{ arc = "trusted" }`, true},
+		{`spf = "fail"`, `{ mailing_list = true }`, true},
+	} {
+		text := fakeHead + "[[rule]]\nname = \"r\"\nmatch = { " + c.match + " }\nexcept = " + c.except + "\naction = \"reject\"\n"
+		_, err := Load("p.toml", []byte(text), LoadOptions{Filters: standard.Filters})
+		if (err == nil) != c.ok || err != nil && (!strings.Contains(err.Error(), "mailing_list alone, which anyone can claim") || !strings.Contains(err.Error(), "p.toml:12:")) {
+			t.Errorf("%s except %s: %v", c.match, c.except, err)
+		}
+	}
+}
