@@ -121,6 +121,7 @@ type auditRow struct {
 	Policy      string    `json:"policy,omitempty"`
 	Actor       string    `json:"actor,omitempty"`
 	Why         string    `json:"why,omitempty"`
+	Reply       string    `json:"reply,omitempty"`
 	Reason      string    `json:"reason,omitempty"`
 	Detail      string    `json:"detail,omitempty"`
 }
@@ -141,7 +142,7 @@ func (a *auditTailCmd) Run(g *globals) error {
 	for _, r := range records {
 		row := auditRow{
 			Seq: r.Seq, At: r.At.UTC(), Event: string(r.Event), ID: r.ID, Item: r.Item, From: r.From, To: r.To, Direction: r.Direction, Disposition: r.Disposition,
-			Queue: r.Queue, Rule: r.Rule, Policy: r.Policy, Actor: r.Actor, Why: r.Why, Reason: r.Reason, Detail: r.Detail,
+			Queue: r.Queue, Rule: r.Rule, Policy: r.Policy, Actor: r.Actor, Why: r.Why, Reply: r.Reply, Reason: r.Reason, Detail: r.Detail,
 		}
 		if a.JSON {
 			if err := printJSON(g.out, row); err != nil {
@@ -162,7 +163,7 @@ func (r *auditRow) String() string {
 	}
 	for _, kv := range [][2]string{
 		{"item", r.Item}, {"from", r.From}, {"to", r.To}, {"disposition", r.Disposition}, {"rule", r.Rule}, {"actor", r.Actor},
-		{"why", r.Why}, {"reason", r.Reason}, {"detail", r.Detail},
+		{"why", r.Why}, {"reply", r.Reply}, {"reason", r.Reason}, {"detail", r.Detail},
 	} {
 		if kv[1] != "" {
 			line += fmt.Sprintf(" %s=%q", kv[0], printable(kv[1]))
