@@ -57,6 +57,7 @@ func (s *serveCmd) Run(g *globals) error {
 		log.Info("listening", "listener", name, "address", l.socket.Addr().String(), "role", string(l.role))
 	}
 	defer runtime.KeepAlive(heapFloor())
+	dropStartPages()
 	notify(daemon.SdNotifyReady)
 	for sig := range signals {
 		if sig == syscall.SIGHUP {

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package main
+
+// dropStartPages knows no way on this system.
+func dropStartPages() {}
