@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,14 +28,23 @@ func bulky() string {
 func TestRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRoom(1000)
+		var mu sync.Mutex
 		var order []string
+		entered := func() []string {
+			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			return slices.Clone(order)
+		}
 		take := func(name string, size int, keep time.Duration) {
 			go func() {
 				s, err := r.enter(t.Context(), inFile(size))
 				if err != nil {
 					t.Errorf("%s: %v", name, err)
 				}
+				mu.Lock()
 				order = append(order, name)
+				mu.Unlock()
 				time.Sleep(keep)
 				s.leave()
 				s.leave()
@@ -46,13 +57,11 @@ func TestRoom(t *testing.T) {
 		if s, err := r.enter(t.Context(), mail.ParseBytes(make([]byte, 5000), mail.Options{})); err != nil || s.n != 0 {
 			t.Errorf("a small message waits: %v", err)
 		}
-		want(t, "at once", order, "first")
+		want(t, "at once", entered(), "first")
 		time.Sleep(10*time.Second + 1)
-		synctest.Wait()
-		want(t, "after ten seconds", order, "first", "huge")
+		want(t, "after ten seconds", entered(), "first", "huge")
 		time.Sleep(2 * time.Second)
-		synctest.Wait()
-		want(t, "in the end", order, "first", "huge", "later")
+		want(t, "in the end", entered(), "first", "huge", "later")
 	})
 }
 
