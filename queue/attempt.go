@@ -186,6 +186,7 @@ func (q *Queue) settle(ctx context.Context, o *Options, j *job, r *result, conte
 		r.apply(&e.To[i], r.outcomes[n], expired)
 	}
 	reason := q.report(ctx, o, r, content, size)
+	q.remember(j, r.outcomes)
 	q.finish(o, j, e)
 	for n, i := range r.at {
 		to := e.To[i]
@@ -197,6 +198,23 @@ func (q *Queue) settle(ctx context.Context, o *Options, j *job, r *result, conte
 		o.Events(ev)
 	}
 }
+
+// remember keeps why the next hop could not be asked, for List.
+func (q *Queue) remember(j *job, outcomes []relay.Outcome) {
+	cause := ""
+	for i := range outcomes {
+		if err := outcomes[i].Err; err != nil && !outcomes[i].Delivered {
+			cause = err.Error()
+			break
+		}
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	j.cause = cause[:min(len(cause), maxCause)]
+}
+
+// maxCause bounds what is kept of a cause, in bytes.
+const maxCause = 300
 
 var kindOf = map[spool.State]EventKind{
 	spool.Pending: EventDeferred, spool.Delivered: EventDelivered, spool.Failed: EventBounced, spool.Expired: EventExpired,

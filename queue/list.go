@@ -34,6 +34,7 @@ type Item struct {
 	spool.Entry
 	Status Status
 	Next   time.Time // when it is tried next
+	Cause  string    // why the last attempt failed, if not for a reply of the next hop; not known after a restart
 }
 
 // List returns the entries that f chooses, in the order of their coming.
@@ -46,7 +47,7 @@ func (q *Queue) List(f Filter) []Item {
 		it := Item{Entry: e, Status: StatusDue, Next: e.NextAttempt}
 		q.mu.Lock()
 		if j := q.jobs[e.ID]; j != nil {
-			it.Status, it.Next = q.status(j), j.next
+			it.Status, it.Next, it.Cause = q.status(j), j.next, j.cause
 		}
 		q.mu.Unlock()
 		items = append(items, it)

@@ -130,9 +130,10 @@ type job struct {
 	next      time.Time
 	suspended bool
 	running   bool
-	ready     bool // in its destination's list
-	again     bool // Retry came while a delivery was under way
-	heap      int  // index in later; -1: not there
+	ready     bool   // in its destination's list
+	again     bool   // Retry came while a delivery was under way
+	heap      int    // index in later; -1: not there
+	cause     string // why the last attempt failed, if it was not for a reply
 }
 
 // New returns a Queue of all that is in the spool. Nothing is delivered before

@@ -130,6 +130,16 @@ func (b *backOff) down(key pathKey, began, now time.Time, cause error) {
 	}
 }
 
+// cause returns why an address could not be reached, empty if it could.
+func (b *backOff) cause(key pathKey) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if t := b.m[key]; t != nil {
+		return t.err
+	}
+	return ""
+}
+
 // makeRoom forgets troubles when there are too many: old ones first.
 func (b *backOff) makeRoom(now time.Time) {
 	if len(b.m) < maxTroubles {

@@ -186,7 +186,11 @@ func (d *delivery) follow(ctx context.Context, r route) {
 		}
 	}
 	if len(skipped) > 0 {
-		d.learnAll(left, result{rank: down, reply: replyDown, err: errResting, hop: skipped[0].label()})
+		err := errResting
+		if cause := d.paths.cause(d.pathKey(skipped[0])); cause != "" {
+			err = fmt.Errorf("%w: %s", errResting, cause)
+		}
+		d.learnAll(left, result{rank: down, reply: replyDown, err: err, hop: skipped[0].label()})
 	}
 }
 

@@ -28,6 +28,7 @@ type queueRow struct {
 	State       string           `json:"state"`
 	Attempts    int              `json:"attempts"`
 	Next        time.Time        `json:"next_attempt"`
+	Cause       string           `json:"cause,omitempty"`
 	To          []queueRecipient `json:"to"`
 }
 
@@ -52,6 +53,9 @@ func (q *queueListCmd) Run(g *globals) error {
 		fmt.Fprintln(w, "ID\tAGE\tSTATE\tTRIES\tNEXT\tFROM\tTO\tLAST REPLY")
 		for _, r := range rows {
 			for _, to := range r.To {
+				if r.Cause != "" {
+					to.Reply += " (" + r.Cause + ")"
+				}
 				fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t<%s>\t<%s>\t%s\n", r.ID, age(r.Received), r.State, r.Attempts,
 					r.Next.Local().Format(time.TimeOnly), printable(r.From), printable(to.Address), printable(to.Reply))
 			}

@@ -17,7 +17,7 @@ func (in *instance) queueList(r *http.Request) (any, error) {
 	for i, it := range items {
 		rows[i] = queueRow{
 			ID: it.ID, Transaction: it.Transaction, Received: it.Received, From: it.From.String(), Upstream: it.Upstream, Size: it.Size,
-			State: string(it.Status), Attempts: it.Attempts, Next: it.Next, To: []queueRecipient{},
+			State: string(it.Status), Attempts: it.Attempts, Next: it.Next, Cause: it.Cause, To: []queueRecipient{},
 		}
 		for _, to := range it.To {
 			row := queueRecipient{Address: to.Path.String(), State: to.State.String()}
