@@ -25,9 +25,12 @@ def attach(gateway, call, how):
     cmd = ["strace", "-f", "-q", "-y", "-o", TRACE, "-e", "trace=" + call, "-e", "inject=%s:%s" % (call, how)]
     for pid in faults.tree(gateway.p.pid):
         cmd += ["-p", str(pid)]
-        for fd in os.listdir("/proc/%d/fd" % pid):
-            file = os.readlink("/proc/%d/fd/%s" % (pid, fd))
-            if "error=" in how and file.startswith("/"):
+        for fd in os.listdir("/proc/%d/fd" % pid) if "error=" in how else ():
+            try:
+                file = os.readlink("/proc/%d/fd/%s" % (pid, fd))
+            except FileNotFoundError:
+                continue  # closed meanwhile
+            if file.startswith("/"):
                 cmd += ["-P", file]
     tracer = subprocess.Popen(cmd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     time.sleep(0.7)
