@@ -24,6 +24,7 @@ type ARC struct {
 	Chain   []Seal // by instance, the first set first; empty if the sets are not in order
 	Oldest  int    // if it passes: the lowest instance from which on every message signature is known to hold
 	Highest int    // instance that any field has, 0 without; also of a chain in disorder
+	Authors bool   // if it passes: the newest message signature signs every From field, and there is one
 }
 
 // A Seal is one ARC set.
@@ -162,7 +163,22 @@ func (v *chainVerifier) run(a *ARC) error {
 	for a.Oldest = v.highest; a.Oldest > 1 && v.sets[a.Oldest-1].message.flaw == nil; {
 		a.Oldest--
 	}
+	a.Authors = v.signsAuthors()
 	return nil
+}
+
+// signsAuthors reports whether the newest message signature names From as often
+// as it is there. RFC 6376 section 8.15: another one on top breaks no signature,
+// and is what readers see.
+func (v *chainVerifier) signsAuthors() bool {
+	there, named := len(v.c.index.all("from")), 0
+	words(v.sets[v.highest].message.sig.names, func(w []byte) bool {
+		if equalName(w, []byte("from")) {
+			named++
+		}
+		return true
+	})
+	return there > 0 && named >= there
 }
 
 // checkForm checks that the sets are complete, in order, and say of each other

@@ -6,7 +6,8 @@
 // nothing of whether they are honest: only the symbol ARC_TRUSTED, for chains all
 // of whose sealers are in trusted_sealers, is worth an exception. A chain whose
 // first sealer says itself that DMARC failed is not trusted: it vouches for
-// nothing.
+// nothing. Nor is one whose newest message signature leaves a From field unsigned:
+// anybody may have added it.
 //
 // Sealing is a finisher: the gateway calls it after every rewrite, before any
 // DKIM signature. What is sealed is the state in which the message came in.
@@ -214,6 +215,9 @@ func sealers(a *dkim.ARC) string {
 
 // untrusted says why a chain that passes is not trusted; "" if it is.
 func (c *Checker) untrusted(a *dkim.ARC) string {
+	if !a.Authors {
+		return "a From field that its newest message signature does not sign"
+	}
 	for _, s := range a.Chain {
 		if !slices.ContainsFunc(c.TrustedSealers, func(d string) bool { return isWithin(s.Domain, strings.ToLower(d)) }) {
 			return s.Domain

@@ -123,6 +123,8 @@ func TestCheck(t *testing.T) {
 		{"similar name", one, `trusted_sealers = ["ist.example"]`, []string{"ARC_PASS"}, "not trusted: list.example"},
 		{"failed at the first", seal(t, message, "spf=fail; dmarc=fail header.from=sender.example", "list.example"), trusted, []string{"ARC_PASS"}, "list.example says that DMARC had failed"},
 		{"failed, unreadable", seal(t, message, "spf=fail (; dmarc = FAIL", "list.example"), trusted, []string{"ARC_PASS"}, "DMARC had failed"},
+		{"another author on top", "From: boss@victim.example\r\n" + one, trusted, []string{"ARC_PASS"}, "not trusted: a From field that"},
+		{"no author", seal(t, strings.TrimPrefix(message, "From: ann@sender.example\r\n"), "dmarc=pass", "list.example"), trusted, []string{"ARC_PASS"}, "a From field that"},
 		{"changed", one + "more\r\n", trusted, []string{"ARC_FAIL"}, "the message signature of i=1: the body was changed"},
 		{"forged", "ARC-Authentication-Results: i=1; list.example; dmarc=pass\r\n" + message, trusted, []string{"ARC_FAIL"}, "i=1 has no field ARC-Seal"},
 		{"DNS is down", seal(t, message, "dmarc=pass", "down.example"), trusted, []string{"ARC_TEMPERROR"}, "could not be looked up"},
