@@ -37,6 +37,7 @@ func samples() []sample {
 	}
 	add(plain("alice@partner.example", "bob@"+demoSite, "Contrat signé", "Bonjour Bob,\r\n\r\nLe contrat est signé.\r\n\r\nAlice\r\n"))
 	add(plain("security@bank.example", "bob@"+demoSite, "Your account", "Please confirm your password.\r\n"))
+	add(plain("director@exarnple.org", "bob@"+demoSite, "Urgent payment", "Please pay today. I am in a meeting.\r\n"))
 	add(sample{from: "news@shop.example", to: []string{"bob@" + demoSite}, subject: "Autumn offers", message: headerOf("news@shop.example", "bob@"+demoSite, "Autumn offers") +
 		"Content-Type: text/html; charset=utf-8\r\nList-Id: <news.shop.example>\r\n\r\n<html><body><h1>Offers</h1><p>See <a href=\"https://shop.example/o\">the list</a>.</p></body></html>\r\n"})
 	add(with("carol@partner.example", "bob@"+demoSite, "Minutes of the meeting", "The minutes are attached.", file{"minutes.pdf", "application/pdf", pdf}))
