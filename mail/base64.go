@@ -16,6 +16,16 @@ var b64Value = func() (t [256]uint8) {
 	return t
 }()
 
+// b64Odd has 1 for each byte that is neither digit nor white space.
+var b64Odd = func() (t [256]uint8) {
+	for i, v := range b64Value {
+		if v > 64 {
+			t[i] = 1
+		}
+	}
+	return t
+}()
+
 // A b64Mode is one way in which clients read base64 that is not clean. The zero
 // mode skips what does not belong and goes on after padding with a new group.
 type b64Mode uint8
@@ -131,11 +141,7 @@ func holdsDigit(b []byte) bool {
 func (d *b64Decoder) look(src []byte) {
 	for len(src) >= 8 && !d.padded {
 		s := src[:8]
-		or := b64Value[s[0]] | b64Value[s[1]] | b64Value[s[2]] | b64Value[s[3]] |
-			b64Value[s[4]] | b64Value[s[5]] | b64Value[s[6]] | b64Value[s[7]]
-		// 64 is the only bit that white space sets beyond the digits; padding
-		// and base64url have lower bits too, but digits hide those.
-		if or&0xC0 != 0 {
+		if b64Odd[s[0]]|b64Odd[s[1]]|b64Odd[s[2]]|b64Odd[s[3]]|b64Odd[s[4]]|b64Odd[s[5]]|b64Odd[s[6]]|b64Odd[s[7]] != 0 {
 			d.lookSlow(s)
 		}
 		src = src[8:]

@@ -76,6 +76,9 @@ func (s *source) reader(off, n int64) io.Reader {
 // are not looked at whole.
 const windowSize = 64 << 10
 
+// pageSize is that of most systems: reading whole pages is cheapest.
+const pageSize = 4 << 10
+
 // A window moves over a region of a source, forwards only.
 type window struct {
 	s    *source
@@ -130,6 +133,9 @@ func (w *window) from(pos int64) []byte {
 		n := copy(w.buf[:cap(w.buf)], rest)
 		w.base = pos
 		more := int(min(int64(cap(w.buf)-n), w.end-have))
+		if odd := int((have + int64(more)) % pageSize); more > 2*pageSize && have+int64(more) < w.end {
+			more -= odd // what is read next begins with a page
+		}
 		got := w.s.readAt(w.buf[n:n+more], have)
 		w.buf = w.buf[:n+got]
 		if w.count {

@@ -18,7 +18,8 @@ var memorySizes = [...]int{16 << 10, 64 << 10, 256 << 10}
 
 var memoryPools [len(memorySizes)]sync.Pool
 
-// writeBuffer is how much a Buffer that lies in a file gathers before it writes.
+// writeBuffer is how much a Buffer that lies in a file gathers before it writes:
+// the size of its pieces but for the last.
 const writeBuffer = 64 << 10
 
 // freeCheck is how much a Buffer writes to its file between two looks at the
@@ -78,18 +79,26 @@ func (b *Buffer) Write(p []byte) (int, error) {
 			return 0, b.err
 		}
 	}
-	if len(b.mem)+len(p) > cap(b.mem) {
-		if b.err = b.flush(); b.err != nil {
-			return 0, b.err
+	for rest := p; len(rest) > 0; {
+		// Whole pieces at offsets that are multiples of their size: the system
+		// takes them in larger pages.
+		if len(b.mem) == 0 && len(rest) >= writeBuffer {
+			n := len(rest) - len(rest)%writeBuffer
+			if b.err = b.write(rest[:n]); b.err != nil {
+				return 0, b.err
+			}
+			rest = rest[n:]
+			continue
+		}
+		n := min(len(rest), writeBuffer-len(b.mem))
+		b.mem = append(b.mem, rest[:n]...)
+		rest = rest[n:]
+		if len(b.mem) == writeBuffer {
+			if b.err = b.flush(); b.err != nil {
+				return 0, b.err
+			}
 		}
 	}
-	if len(p) >= cap(b.mem) {
-		if b.err = b.write(p); b.err != nil {
-			return 0, b.err
-		}
-		return len(p), nil
-	}
-	b.mem = append(b.mem, p...)
 	return len(p), nil
 }
 
@@ -122,13 +131,15 @@ func (b *Buffer) spill() error {
 		return fmt.Errorf("create buffer file: %w", fullOr(err))
 	}
 	b.file, b.name = f, name
-	if err := b.flush(); err != nil {
-		return err
+	all := b.mem
+	n := len(all) - len(all)%writeBuffer
+	if n > 0 {
+		if err := b.write(all[:n]); err != nil {
+			return err
+		}
 	}
-	if cap(b.mem) != writeBuffer {
-		giveMemory(b.mem)
-		b.mem = takeMemory(writeBuffer)
-	}
+	b.mem = append(takeMemory(writeBuffer), all[n:]...)
+	giveMemory(all)
 	return nil
 }
 
