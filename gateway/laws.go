@@ -92,9 +92,12 @@ func (b *begun) foreignAuthor(m *mail.Message) string {
 		return "the message has no From field"
 	}
 	for _, f := range fields {
-		authors, _ := mail.ParseAddresses(f.Value()) // what cannot be read names nobody
+		authors, err := mail.ParseAddresses(f.Value())
 		if len(authors) == 0 {
 			return "a From field of the message names no author"
+		}
+		if err != nil && (b.foreignIn(f.Value()) || b.foreignIn(f.Decoded())) {
+			return "a From field of the message is not a list of addresses, and names another site"
 		}
 		for _, a := range authors {
 			if !b.Ours(a.Path.Domain) {
@@ -103,6 +106,21 @@ func (b *begun) foreignAuthor(m *mail.Message) string {
 		}
 	}
 	return ""
+}
+
+// foreignIn reports whether an address of another site may stand in a text that
+// is no list of addresses: mail programs find what they can.
+func (b *begun) foreignIn(text string) bool {
+	for i, rest := range strings.Split(text, "@") {
+		end := strings.IndexFunc(rest, func(r rune) bool { return r < 0x80 && r != '_' && !plainAtom(string(r)) })
+		if end < 0 {
+			end = len(rest)
+		}
+		if i > 0 && !b.Ours(mail.NormalDomain(rest[:end])) {
+			return true
+		}
+	}
+	return false
 }
 
 // upstreamName is the name of the next hop's [[upstream]]; RCPT has made sure

@@ -2,10 +2,12 @@ package gateway
 
 import (
 	"context"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -156,7 +158,8 @@ type signer interface {
 }
 
 // lendKey gives a filter that seals, but has no key of its own, the key with
-// which the domain's mail is signed.
+// which the domain's mail is signed: RSA if there is one. RFC 8301 section 3.1:
+// every verifier knows that, and of seals, unlike signatures, there is only one.
 func lendKey(chain *filters.Chain) error {
 	var seals sealer
 	var signs signer
@@ -173,8 +176,10 @@ func lendKey(chain *filters.Chain) error {
 		return nil
 	}
 	domain, wants := seals.SealDomain()
-	if keys := signs.Signers(domain); wants && len(keys) > 0 {
-		return seals.UseSigner(keys[0])
+	keys := signs.Signers(domain)
+	if !wants || len(keys) == 0 {
+		return nil
 	}
-	return nil
+	isRSA := func(s dkim.Signer) bool { _, is := s.Key.Public().(*rsa.PublicKey); return is }
+	return seals.UseSigner(keys[max(slices.IndexFunc(keys, isRSA), 0)])
 }
