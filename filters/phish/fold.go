@@ -103,6 +103,8 @@ func hidden(s string) (rune, bool) {
 	before := ' '
 	for _, r := range s {
 		switch {
+		case 0xE0100 <= r && r <= 0xE01EF && unicode.Is(unicode.Han, before), 0xE0020 <= r && r <= 0xE007F && before == '🏴':
+			continue // a variant of the character before, as in Japanese names; the flag of a region
 		case invisible(r), overriding(r), joiner(r) && before < 0x250:
 			return r, true
 		}

@@ -3,6 +3,8 @@ package phish
 import (
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // maxName bounds what is read of a display name: nobody reads more.
@@ -40,8 +42,10 @@ func domainsIn(text string) []string {
 	}
 }
 
+// domainRune reports whether a character can stand in a domain: no quotation
+// mark, dash or picture of other scripts does (RFC 5892 section 2).
 func domainRune(r rune) bool {
-	return 'a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '-' || r == '.' || r >= 0x80
+	return r == '-' || r == '.' || unicode.In(r, unicode.L, unicode.M, unicode.Nd)
 }
 
 // hasWord reports whether a domain stands in a text, not as a part of another.
@@ -53,9 +57,9 @@ func hasWord(text, domain string) bool {
 		}
 		from, to := at+i, at+i+len(domain)
 		at = to
-		before := from == 0 || !domainRune(rune(text[from-1])) || text[from-1] == '.'
-		after := strings.TrimPrefix(text[to:], ".")
-		if before && (after == "" || !domainRune(rune(after[0]))) {
+		before, _ := utf8.DecodeLastRuneInString(text[:from])
+		after, _ := utf8.DecodeRuneInString(strings.TrimPrefix(text[to:], "."))
+		if (before == '.' || !domainRune(before)) && !domainRune(after) {
 			return true
 		}
 	}
@@ -64,7 +68,7 @@ func hasWord(text, domain string) bool {
 // person returns a name so that order, case, accents and punctuation make no
 // difference: "DUPONT, Jeanne" and "Jeanne Dupont" are one.
 func person(name string) string {
-	words := strings.FieldsFunc(fold(name), func(r rune) bool { return strings.ContainsRune(" \t,.;\"'()<>-_’", r) })
+	words := strings.FieldsFunc(fold(name), func(r rune) bool { return !unicode.In(r, unicode.L, unicode.M, unicode.Nd) })
 	slices.Sort(words)
 	return strings.Join(words, " ")
 }

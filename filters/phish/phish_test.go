@@ -28,7 +28,7 @@ func options() filterstest.Options {
 		Bad: map[string]string{
 			`lookalike_of = ["list:partners"]`: "lookalike_of",
 			`lookalike_of = ["victim"]`:        "lookalike_of",
-			`exempt = ["a b.example"]`:         "except",
+			`exempt = ["a b.example"]`:         "exempt",
 			`executives = ["Jeanne"]`:          "executives",
 		},
 	}
@@ -82,7 +82,17 @@ func TestAuthors(t *testing.T) {
 		{"x@parner.example, y@vlctim.example", "LOOKALIKE_DOMAIN", "partner.example"},
 		{"x@victim.example.attack.test", "LOOKALIKE_DOMAIN", "it begins with it"},
 		{"x@www.victim.example.attack.test", "LOOKALIKE_DOMAIN", "it begins with it"},
+		{"\"“bob@other.example”\" <bob@other.example>", "", ""},
+		{"\"辻\U000E0100 葛\U000E0101城\" <x@other.example>", "", ""},
+		{"\"Bob 🏴\U000E0067\U000E0062\U000E0073\U000E0063\U000E0074\U000E007F\" <x@other.example>", "", ""},
 		// names
+		{"\"“victim.example”\" <x@attack.test>", "DISPLAY_NAME_PROTECTED", ""},
+		{"\"🔒victim.example✓\" <x@attack.test>", "DISPLAY_NAME_PROTECTED", ""},
+		{"\"“ceo@victim.example”\" <x@attack.test>", "DISPLAY_NAME_PROTECTED DISPLAY_NAME_ADDRESS", ""},
+		{"\"évictim.example\" <x@attack.test>", "", ""},
+		{"\"“Jeanne Dupont” ✓\" <x@attack.test>", "DISPLAY_NAME_EXECUTIVE", ""},
+		{"\"pay\U000E0067pal\" <x@attack.test>", "DISPLAY_NAME_HIDDEN", "U+E0067"},
+		{"\"pay\U000E0100pal\" <x@attack.test>", "DISPLAY_NAME_HIDDEN", "U+E0100"},
 		{`"ceo@victim.example" <x@attack.test>`, "DISPLAY_NAME_PROTECTED DISPLAY_NAME_ADDRESS", "shows victim.example"},
 		{`"Victim CEO via VICTIM.example" <x@attack.test>`, "DISPLAY_NAME_PROTECTED", "shows victim.example"},
 		{"=?utf-8?b?Y2VvQHZpY3RpbS5leGFtcGxl?= <x@attack.test>", "DISPLAY_NAME_PROTECTED DISPLAY_NAME_ADDRESS", ""},
