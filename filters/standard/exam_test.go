@@ -21,7 +21,7 @@ var active = []string{"MIME-62", "MIME-63", "ARCH-20", "ARCH-35"}
 // harmless are the symbols that no policy holds mail for.
 var harmless = []string{
 	"ATTACHMENT_NAMED", "ATTACHMENT_TEXT", "ATTACHMENT_PDF", "ATTACHMENT_OFFICE", "ATTACHMENT_IMAGE", "ATTACHMENT_ARCHIVE", "ATTACHMENT_MESSAGE",
-	"ATTACHMENT_HTML", "ATTACHMENT_UNKNOWN", "VIRUS_NOT_SCANNED", "VIRUS_PART_SKIPPED",
+	"ATTACHMENT_HTML", "ATTACHMENT_UNKNOWN", "VIRUS_NOT_SCANNED", "VIRUS_PART_SKIPPED", "FIRST_CONTACT",
 }
 
 // TestExam runs the exam's cases of attachments through all filters: where a
