@@ -14,7 +14,8 @@
 //
 // The package decides nothing: it reports result and policy, and a policy rule
 // says what follows. A DNS error is the verdict temperror; so is one of SPF or
-// DKIM, where it is about a domain that is aligned and nothing else passes.
+// DKIM, where it is about a domain that is aligned and nothing else passes; the
+// policy is reported then, too.
 //
 // Where aggregate reports are sent, a verdict carries what the report says of the
 // message (Finding), and Destinations says who may get it (RFC 9990).

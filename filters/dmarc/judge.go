@@ -104,7 +104,8 @@ func (f *finder) judge(domain string, ids []identifier) judgement {
 		j.value = pass
 	case doubt != nil:
 		// RFC 9989 section 5.3.6: without all answers it is neither pass nor fail.
-		return j.failed(doubt)
+		// The policy is known: whoever makes look-ups fail shall not hide it.
+		j.value, j.reason = tempError, doubt.Error()
 	default:
 		j.value, j.reason = fail, "neither SPF nor DKIM passes for an aligned domain"
 	}
