@@ -175,7 +175,9 @@ func TestNotReports(t *testing.T) {
 
 func TestHostile(t *testing.T) {
 	many := "<feedback>" + strings.Repeat("<record/>", maxRecords+1) + "</feedback>"
+	zeros := string(make([]byte, maxUnpacked-1))
 	for name, data := range map[string][]byte{
+		"many bombs":             packZip(t, "a", zeros, "b", zeros, "c", zeros),
 		"long":                   make([]byte, maxPacked+1),
 		"bomb":                   packGzip(t, make([]byte, maxUnpacked+1)),
 		"records":                []byte(many),

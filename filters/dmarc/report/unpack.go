@@ -15,7 +15,8 @@ import (
 // Limits of what is read.
 const (
 	maxPacked   = 32 << 20
-	maxUnpacked = 64 << 20
+	maxUnpacked = 64 << 20 // of one file
+	maxAll      = 2 * maxUnpacked
 	maxLayers   = 3 // a message, a zip, a gzip
 	maxFiles    = 20
 )
@@ -26,11 +27,16 @@ func ParseReport(data []byte) (*Report, error) {
 	if len(data) > maxPacked {
 		return nil, fmt.Errorf("%w: %d bytes", ErrTooLarge, len(data))
 	}
-	return parse(data, maxLayers)
+	u := unpacker{left: maxAll}
+	return u.parse(data, maxLayers)
 }
 
+// An unpacker reads what may be packed. What it unpacks is bounded over all
+// files and layers: archives of archives would grow with each of them.
+type unpacker struct{ left int64 }
+
 // parse reads what may be packed in some layers.
-func parse(data []byte, layers int) (*Report, error) {
+func (u *unpacker) parse(data []byte, layers int) (*Report, error) {
 	text := bytes.TrimLeft(bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")), " \t\r\n")
 	switch {
 	case bytes.HasPrefix(text, []byte("<")):
@@ -38,48 +44,50 @@ func parse(data []byte, layers int) (*Report, error) {
 	case layers == 0:
 		return nil, fmt.Errorf("%w: packed too often", ErrNotReport)
 	case bytes.HasPrefix(data, []byte("\x1f\x8b")):
-		return parseGzip(data, layers-1)
+		return u.parseGzip(data, layers-1)
 	case bytes.HasPrefix(data, []byte("PK\x03\x04")):
-		return parseZip(data, layers-1)
+		return u.parseZip(data, layers-1)
 	case layers == maxLayers:
-		return parseMessage(data, layers-1)
+		return u.parseMessage(data, layers-1)
 	}
 	return nil, fmt.Errorf("%w: neither XML nor gzip nor zip", ErrNotReport)
 }
 
 // unpack reads what comes out of r, as far as the limit. What was unpacked
 // before an error is kept: some reports end too soon, or have a wrong checksum.
-func unpack(r io.Reader) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(r, maxUnpacked+1))
+func (u *unpacker) unpack(r io.Reader) ([]byte, error) {
+	limit := min(maxUnpacked, u.left)
+	data, err := io.ReadAll(io.LimitReader(r, limit+1))
+	u.left -= int64(len(data))
 	switch {
-	case len(data) > maxUnpacked:
-		return nil, fmt.Errorf("%w: more than %d bytes unpacked", ErrTooLarge, maxUnpacked)
+	case int64(len(data)) > limit:
+		return nil, fmt.Errorf("%w: more than %d bytes unpacked", ErrTooLarge, limit)
 	case len(data) == 0 && err != nil:
 		return nil, fmt.Errorf("%w: unpack: %w", ErrNotReport, err)
 	}
 	return data, nil
 }
 
-func parseGzip(data []byte, layers int) (*Report, error) {
+func (u *unpacker) parseGzip(data []byte, layers int) (*Report, error) {
 	z, err := gzip.NewReader(bytes.NewReader(data))
 	if err != nil {
 		return nil, fmt.Errorf("%w: unpack: %w", ErrNotReport, err)
 	}
 	z.Multistream(false) // some senders have something else behind the first member
-	inner, err := unpack(z)
+	inner, err := u.unpack(z)
 	if err != nil {
 		return nil, err
 	}
-	return parse(inner, layers)
+	return u.parse(inner, layers)
 }
 
 // parseZip reads the first report in an archive.
-func parseZip(data []byte, layers int) (*Report, error) {
+func (u *unpacker) parseZip(data []byte, layers int) (*Report, error) {
 	z, err := zip.NewReader(bytes.NewReader(data), int64(len(data)))
 	if err != nil {
 		return nil, fmt.Errorf("%w: unpack: %w", ErrNotReport, err)
 	}
-	return first(len(z.File), func(i int) ([]byte, error) {
+	return u.first(len(z.File), func(i int) ([]byte, error) {
 		f := z.File[i]
 		if f.FileInfo().IsDir() {
 			return nil, fmt.Errorf("%w: a folder", ErrNotReport)
@@ -89,13 +97,13 @@ func parseZip(data []byte, layers int) (*Report, error) {
 			return nil, fmt.Errorf("%w: unpack: %w", ErrNotReport, err)
 		}
 		defer r.Close()
-		return unpack(r)
+		return u.unpack(r)
 	}, layers)
 }
 
 // parseMessage reads the first report among the parts of a message (RFC 9990
 // section 3.5; senders use many media types).
-func parseMessage(data []byte, layers int) (*Report, error) {
+func (u *unpacker) parseMessage(data []byte, layers int) (*Report, error) {
 	if !bytes.Contains(data[:min(len(data), 4096)], []byte(":")) {
 		return nil, fmt.Errorf("%w: neither XML nor gzip nor zip nor a message", ErrNotReport)
 	}
@@ -109,7 +117,7 @@ func parseMessage(data []byte, layers int) (*Report, error) {
 			leaves = append(leaves, p)
 		}
 	}
-	return first(len(leaves), func(i int) ([]byte, error) {
+	return u.first(len(leaves), func(i int) ([]byte, error) {
 		b, err := leaves[i].Bytes()
 		if err != nil {
 			return nil, fmt.Errorf("%w: read part: %w", ErrNotReport, err)
@@ -130,13 +138,13 @@ func packedName(p *mail.Part) bool {
 }
 
 // first returns the first report among candidates, else the last error.
-func first(n int, content func(i int) ([]byte, error), layers int) (*Report, error) {
+func (u *unpacker) first(n int, content func(i int) ([]byte, error), layers int) (*Report, error) {
 	err := fmt.Errorf("%w: there is none in it", ErrNotReport)
 	for i := range min(n, maxFiles) {
 		data, e := content(i)
 		if e == nil {
 			var r *Report
-			if r, e = parse(data, layers); e == nil {
+			if r, e = u.parse(data, layers); e == nil {
 				return r, nil
 			}
 		}
