@@ -116,13 +116,16 @@ func (c *controlClient) call(method, path string, in, out any) error {
 	return nil
 }
 
-// copyTo streams the answer to w.
+// copyTo streams the answer, a message, to w.
 func (c *controlClient) copyTo(w io.Writer, method, path string, in any) error {
 	resp, err := c.do(method, path, in)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
+	if isScreen(w) {
+		return toScreen(w, resp.Body)
+	}
 	_, err = io.Copy(w, resp.Body)
 	return err
 }
@@ -181,10 +184,15 @@ type controlError struct {
 
 // printJSON writes one object a line.
 func printJSON[T any](w io.Writer, rows ...T) error {
-	enc := json.NewEncoder(w)
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
 	enc.SetEscapeHTML(false)
 	for _, row := range rows {
+		text.Reset()
 		if err := enc.Encode(row); err != nil {
+			return err
+		}
+		if _, err := w.Write(plainJSON(text.Bytes())); err != nil {
 			return err
 		}
 	}

@@ -59,7 +59,9 @@ func (d *dmarcImportCmd) Run(g *globals) error {
 		}
 		*w.to = t
 	}
-	in := reportReader{add: sums.Add, complain: func(name string, err error) { fmt.Fprintf(g.err, "postern: %s: %v\n", printable(name), err) }}
+	in := reportReader{add: sums.Add, complain: func(name string, err error) {
+		fmt.Fprintf(g.err, "postern: %s: %s\n", printable(name), printable(err.Error()))
+	}}
 	if !g.Quiet {
 		in.note = func(name, text string) { fmt.Fprintf(g.err, "%s: %s\n", printable(name), printable(text)) }
 	}

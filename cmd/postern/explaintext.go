@@ -75,7 +75,7 @@ func (x *explained) verdicts() block {
 		}
 		b.rows = append(b.rows, []string{"<" + printable(d.To) + ">", fate, rule, printable(d.Why)})
 		if d.Reply != "" {
-			b.rows = append(b.rows, []string{"", d.Reply})
+			b.rows = append(b.rows, []string{"", printable(d.Reply)})
 		}
 		if d.Would != "" {
 			b.rows = append(b.rows, []string{"", "watch mode: would be " + d.Would, "by rule " + d.WouldRule})

@@ -125,11 +125,11 @@ func exitCode(err error, errOut io.Writer) int {
 	var e *exitError
 	if errors.As(err, &e) {
 		if e.cause != nil {
-			fmt.Fprintln(errOut, "postern:", e.cause)
+			fmt.Fprintln(errOut, "postern:", printableLines(e.cause.Error()))
 		}
 		return e.code
 	}
-	fmt.Fprintln(errOut, "postern:", err)
+	fmt.Fprintln(errOut, "postern:", printableLines(err.Error()))
 	if errors.Is(err, fs.ErrPermission) {
 		return exitNotAllowed
 	}

@@ -154,7 +154,8 @@ type quarantineReadCmd struct {
 	ID string `arg:"" help:"Id from the list."`
 }
 
-// Run prints the message as it was received.
+// Run prints the message as it was received; on a terminal, without what would
+// steer that.
 func (q *quarantineReadCmd) Run(g *globals) error {
 	c, err := g.control()
 	if err != nil {

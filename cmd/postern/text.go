@@ -4,21 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
-	"unicode"
 )
-
-// printable makes text from a message fit for a terminal: control and
-// formatting characters, escape sequences among them, become question marks.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r == unicode.ReplacementChar {
-			return '?'
-		}
-		return r
-	}, s)
-}
 
 // cut shortens s to n characters.
 func cut(s string, n int) string {

@@ -43,7 +43,7 @@ func domainsIn(text string) []string {
 }
 
 // domainRune reports whether a character can stand in a domain: no quotation
-// mark, dash or picture of other scripts does (RFC 5892 section 2).
+// mark, dash or picture does.
 func domainRune(r rune) bool {
 	return r == '-' || r == '.' || unicode.In(r, unicode.L, unicode.M, unicode.Nd)
 }
