@@ -106,9 +106,7 @@ func ParseKey(record string) (Key, error) {
 		// RFC 6376 section 3.6.1: an empty p= means a revoked key.
 		return k, fmt.Errorf("%w: %w", ErrKey, errRevoked)
 	}
-	text := squeeze(p.value)
-	raw := make([]byte, base64.StdEncoding.DecodedLen(len(text)))
-	n, err := base64.StdEncoding.Decode(raw, text)
+	raw, err := decode64(squeeze(p.value))
 	if err != nil {
 		return k, fmt.Errorf("%w: p= is not base64", ErrKey)
 	}
@@ -116,7 +114,7 @@ func ParseKey(record string) (Key, error) {
 	if t := find(tags, "k"); t != nil {
 		kind = t.value
 	}
-	return k, k.parsePublic(string(kind), raw[:n])
+	return k, k.parsePublic(string(kind), raw)
 }
 
 // parsePublic reads the content of p=.

@@ -2,7 +2,6 @@ package dkim
 
 import (
 	"bytes"
-	"encoding/base64"
 	"fmt"
 	"time"
 )
@@ -183,13 +182,12 @@ func (r *reader) signed(value int) {
 
 // base64 decodes a value.
 func (r *reader) base64(name string, text []byte) []byte {
-	out := make([]byte, base64.StdEncoding.DecodedLen(len(text)))
-	n, err := base64.StdEncoding.Decode(out, text)
+	out, err := decode64(text)
 	if err != nil {
 		r.fail("%s= is not base64", name)
 		return nil
 	}
-	return out[:n]
+	return out
 }
 
 // content reads what is signed: c=, h=, bh=, l=.

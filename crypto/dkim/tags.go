@@ -2,6 +2,7 @@ package dkim
 
 import (
 	"bytes"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"strconv"
@@ -126,6 +127,19 @@ func squeeze(b []byte) []byte {
 		}
 	}
 	return out
+}
+
+// decode64 decodes base64 without white space. RFC 6376 section 2.10: the padding
+// at its end may be missing.
+func decode64(text []byte) ([]byte, error) {
+	if len(text)%4 != 0 {
+		out := make([]byte, base64.RawStdEncoding.DecodedLen(len(text)))
+		n, err := base64.RawStdEncoding.Decode(out, text)
+		return out[:n], err
+	}
+	out := make([]byte, base64.StdEncoding.DecodedLen(len(text)))
+	n, err := base64.StdEncoding.Decode(out, text)
+	return out[:n], err
 }
 
 // words calls f for each word of a list with colons, without the white space

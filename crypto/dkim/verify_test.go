@@ -311,6 +311,14 @@ func TestKeyBounds(t *testing.T) {
 	if _, err := Record("x"); !errors.Is(err, ErrKey) {
 		t.Error(err)
 	}
+	if k, err := ParseKey(strings.TrimRight(record(t, "ed"), "=")); err != nil || k.Bits != 256 { // RFC 6376 section 2.10
+		t.Errorf("without padding: %+v, %v", k, err)
+	}
+	for _, p := range []string{"A", "AAA=A", "AAA==", "=", "AA=", "A==="} {
+		if _, err := ParseKey("p=" + p); !errors.Is(err, ErrKey) || !strings.Contains(err.Error(), "base64") {
+			t.Errorf("%q: %v", p, err)
+		}
+	}
 	k, err := ParseKey(record(t, "ed") + ";t=s:y")
 	if err != nil || k.Bits != 256 || !k.Strict || !k.Testing {
 		t.Errorf("%+v, %v", k, err)
