@@ -10,7 +10,7 @@ import (
 	"postern/mail"
 )
 
-// maxDestinations is how many addresses of one record get a report (RFC 9990
+// maxDestinations is how many addresses of one record are looked at (RFC 9990
 // section 3.5: as many as the receiver is ready to).
 const maxDestinations = 10
 
@@ -32,10 +32,12 @@ func Destinations(ctx context.Context, r dns.Resolver, domain string, rua []URI)
 	if err != nil {
 		return nil, nil, fmt.Errorf("find the organisation of %s: %w", domain, err)
 	}
-	for _, u := range rua {
-		if len(to) >= maxDestinations {
-			refused = append(refused, fmt.Sprintf("%s: more than %d addresses", clip(u.Text), maxDestinations))
-			continue
+	for i, u := range rua {
+		// Those that refuse count too: whoever writes a record shall not make us
+		// ask all the world.
+		if i == maxDestinations || len(to) >= maxDestinations {
+			refused = append(refused, fmt.Sprintf("%d more: only the first %d are looked at", len(rua)-i, maxDestinations))
+			break
 		}
 		accepted, why, err := f.destination(domain, org, u)
 		if err != nil {

@@ -1,6 +1,7 @@
 package dmarc
 
 import (
+	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -151,7 +152,7 @@ func TestDestinations(t *testing.T) {
 		{"mailto:a@b@ask.example,mailto:%zz@ask.example,mailto:x@[192.0.2.1],mailto:x@localhost", "", "not a mailto URI"},
 		{"mailto:a@" + strings.Repeat("long.", 46) + "example", "", "too long"},
 		{strings.Repeat("mailto:a@ask.example,", 3) + "mailto:1@ask.example,mailto:2@ask.example,mailto:3@ask.example,mailto:4@ask.example,mailto:5@ask.example,mailto:6@ask.example,mailto:7@ask.example,mailto:8@ask.example,mailto:9@ask.example,mailto:10@ask.example",
-			"a@ask.example 1@ask.example 2@ask.example 3@ask.example 4@ask.example 5@ask.example 6@ask.example 7@ask.example 8@ask.example 9@ask.example", "more than 10 addresses"},
+			"a@ask.example 1@ask.example 2@ask.example 3@ask.example 4@ask.example 5@ask.example 6@ask.example 7@ask.example", "3 more: only the first 10 are looked at"},
 	} {
 		to, refused, err := Destinations(t.Context(), reportEnv(t), "ask.example", uris(c.rua))
 		if err != nil {
@@ -175,6 +176,20 @@ func TestDestinations(t *testing.T) {
 	}
 	if got := uris("mailto:a@b!999999999999t,mailto:c@d!7"); got[0].Limit <= 1<<50 || got[1].Limit != 7 {
 		t.Errorf("%+v", got)
+	}
+}
+
+// TestManyDestinations: a record with a thousand addresses of a third party makes
+// us ask for few of them.
+func TestManyDestinations(t *testing.T) {
+	var rua []string
+	for i := range 1000 {
+		rua = append(rua, fmt.Sprintf("mailto:a@x%d.b.c.d.e.f.g.no.example", i))
+	}
+	c := &counter{Resolver: reportEnv(t)}
+	to, refused, err := Destinations(t.Context(), c, "ask.example", uris(strings.Join(rua, ",")))
+	if err != nil || len(to) > 0 || len(refused) != maxDestinations+1 || len(c.names) > 100 {
+		t.Errorf("%d destinations, %d refused, %d questions, %v", len(to), len(refused), len(c.names), err)
 	}
 }
 
