@@ -177,6 +177,9 @@ func TestDoctorDNS(t *testing.T) {
 			c.txt("_dmarc.example.org", "v=DMARC1; p=none; rua=mailto:a@reports.example")
 		}, nil, 0, []string{"warning dmarc example.org: its DMARC policy is none", "warning dmarc example.org: reports.example has not agreed to take its reports: they are not sent; publish there: example.org._report._dmarc.reports.example. IN TXT"}},
 		{"a broken DMARC record", func(c *clinic) { c.txt("_dmarc.example.org", "v=DMARC1; p=rejekt") }, nil, 1, []string{"error dmarc example.org: its DMARC record has a policy that is none"}},
+		{"a broken DMARC record with reports", func(c *clinic) {
+			c.txt("_dmarc.example.org", "v=DMARC1; p=rejekt; rua=mailto:a@example.org")
+		}, nil, 1, []string{"error dmarc example.org: its DMARC record has a policy that is none"}},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			c := newClinic(t)

@@ -256,7 +256,7 @@ func checkDMARC(ctx context.Context, x *patient, f *findings) {
 		case r == nil:
 			f.bad(domain, fmt.Sprintf(`publish: _dmarc.%s. IN TXT ( "v=DMARC1; p=none; rua=mailto:%s" )`, domain, x.policy.Site.Admin), "has no DMARC record, or two: anybody may write in its name")
 			continue
-		case r.Invalid:
+		case r.Invalid, r.Misread:
 			f.bad(domain, "mend it: p= is none, quarantine or reject", "its DMARC record has a policy that is none")
 			continue
 		case r.P == dmarc.PolicyNone:
