@@ -458,19 +458,38 @@ var forgeable = []string{"from", "reverse_path", "party", "helo", "subject", "he
 // choose. A size, a file besides or another recipient, he does.
 var certain = []string{"client", "user", "listener", "direction", "to"}
 
-// listClaim is the match key of what says of itself that it is a mailing list.
-const listClaim = "mailing_list"
+// What of a message says of itself that it is a list's, and what sealers say that
+// the site trusts.
+const (
+	listClaim   = "mailing_list"
+	listSymbol  = "MAILING_LIST"
+	trustSymbol = "ARC_TRUSTED"
+)
 
-// checkClaims refuses an exception to a DMARC failure that rests on the claim to be
-// a list alone, which anyone can make. Lists and forwarders are told by a chain of
-// trusted seals, or by their address.
+// checkClaims refuses a rule about DMARC from which the claim to be a list frees
+// alone, or with what a forger chooses as well: with an SPF pass of his own domain,
+// say. Lists and forwarders are told by a chain of trusted seals, or by their
+// address.
 func (c *compiler) checkClaims(r *rule) {
-	if !slices.ContainsFunc(r.match, func(cond *condition) bool { return cond.key == "dmarc" || cond.key == "dmarc_policy" }) {
+	marks := func(cond *condition, symbol string) bool {
+		ref, ok := c.symbols[symbol]
+		return ok && slices.Contains(cond.marks, ref.id)
+	}
+	if !slices.ContainsFunc(r.match, func(cond *condition) bool {
+		return cond.key == "dmarc" || cond.key == "dmarc_policy" || marks(cond, "DMARC_FAIL") || marks(cond, "DMARC_POLICY_REJECT") || marks(cond, "DMARC_POLICY_QUARANTINE")
+	}) {
 		return
 	}
+	for _, cond := range r.match {
+		if cond.key == listClaim && len(cond.marks) == 0 {
+			c.log.key(cond.node, "rule %q is about DMARC: with %s = false it would not hold for who claims to be a list, which anyone can: leave it out, and add except = { arc = \"trusted\" }", r.name, listClaim)
+		}
+	}
 	for _, table := range r.except {
-		i := slices.IndexFunc(table, func(cond *condition) bool { return cond.key == listClaim })
-		sure := func(cond *condition) bool { return cond.key != listClaim && !contains(forgeable, cond.key) }
+		i := slices.IndexFunc(table, func(cond *condition) bool { return marks(cond, listSymbol) })
+		sure := func(cond *condition) bool {
+			return contains([]string{"client", "user", "listener", "to"}, cond.key) || len(cond.marks) == 1 && marks(cond, trustSymbol)
+		}
 		if i >= 0 && !slices.ContainsFunc(table, sure) {
 			c.log.key(table[i].node, `rule %q is about DMARC: it takes no exception by %s alone, which anyone can claim: add arc = "trusted", or the client`, r.name, listClaim)
 		}
