@@ -173,11 +173,22 @@ func TestNotReports(t *testing.T) {
 	}
 }
 
+// TestManyFiles: what is unpacked is bounded over all files and layers.
+func TestManyFiles(t *testing.T) {
+	text := strings.Repeat("x", 400)
+	inner := packZip(t, "a", text, "b", text)
+	data := packZip(t, "a", string(inner), "b", string(inner))
+	for left, want := range map[int64]error{4 * 400: ErrTooLarge, 4*400 + 2*int64(len(inner)): ErrNotReport} {
+		u := unpacker{left: left}
+		if r, err := u.parse(data, maxLayers); !errors.Is(err, want) || r != nil {
+			t.Errorf("%d bytes: %v, want %v", left, err, want)
+		}
+	}
+}
+
 func TestHostile(t *testing.T) {
 	many := "<feedback>" + strings.Repeat("<record/>", maxRecords+1) + "</feedback>"
-	zeros := string(make([]byte, maxUnpacked-1))
 	for name, data := range map[string][]byte{
-		"many bombs":             packZip(t, "a", zeros, "b", zeros, "c", zeros),
 		"long":                   make([]byte, maxPacked+1),
 		"bomb":                   packGzip(t, make([]byte, maxUnpacked+1)),
 		"records":                []byte(many),
