@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"postern/crypto/dkim"
@@ -51,11 +52,15 @@ func (f *File) Kind() string {
 
 // ReadFolder returns the keys of a directory by domain and selector. Files and
 // folders whose names are none of a key's are left alone. A key that others
-// than its owner and group may read is an error.
+// than its owner and group may read is an error, and so is a folder that others
+// than its owner may write to: they could put keys of their own there.
 func ReadFolder(dir string) ([]File, error) {
 	domains, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("read the keys: %w", err)
+	}
+	if err := guarded(dir); err != nil {
+		return nil, err
 	}
 	var all []File
 	for _, d := range domains {
@@ -81,6 +86,9 @@ func readDomain(dir, domain string) ([]File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the keys of %s: %w", domain, err)
 	}
+	if err := guarded(folder); err != nil {
+		return nil, err
+	}
 	var all []File
 	for _, e := range entries {
 		selector, state, ok := strings.Cut(e.Name(), ".")
@@ -95,6 +103,50 @@ func readDomain(dir, domain string) ([]File, error) {
 	}
 	slices.SortFunc(all, func(a, b File) int { return cmp.Compare(a.Selector, b.Selector) })
 	return all, nil
+}
+
+// guarded returns an error if others than its owner may write to a folder.
+func guarded(folder string) error {
+	info, err := os.Stat(folder)
+	if err != nil {
+		return fmt.Errorf("look at a folder of keys: %w", err)
+	}
+	if mode := info.Mode().Perm(); mode&0o022 != 0 {
+		return fmt.Errorf("%s has mode %04o: others than its owner may put keys there; run: chmod go-w %s", folder, mode, folder)
+	}
+	return nil
+}
+
+// unfinished begins the names of keys that are not whole yet.
+const unfinished = ".new-"
+
+// lock keeps other rotations out of the directory until unlock is called. The
+// system lets go of it when the process ends, however that is.
+func lock(dir string) (unlock func() error, err error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("lock the keys: %w", err)
+	}
+	if err := syscall.Flock(int(d.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			err = fmt.Errorf("another rotation is at work in %s; try again later", dir)
+		}
+		return nil, errors.Join(err, d.Close())
+	}
+	return d.Close, nil
+}
+
+// clear removes what a rotation that was stopped left in the folder of a domain:
+// it may be a second name of a key that is to be destroyed.
+func clear(dir, domain string) error {
+	left, err := filepath.Glob(filepath.Join(dir, domain, unfinished+"*"))
+	for _, name := range left {
+		err = errors.Join(err, os.Remove(name))
+	}
+	if err != nil {
+		return fmt.Errorf("remove what is left of a key: %w", err)
+	}
+	return nil
 }
 
 // read reads the key and its times.
@@ -124,7 +176,7 @@ func (f *File) create(pem []byte) (err error) {
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return fmt.Errorf("make the folder of keys: %w", err)
 	}
-	t, err := os.CreateTemp(folder, ".new-*") // mode 0600
+	t, err := os.CreateTemp(folder, unfinished+"*") // mode 0600
 	if err != nil {
 		return fmt.Errorf("write a key: %w", err)
 	}

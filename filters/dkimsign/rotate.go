@@ -53,11 +53,22 @@ type KeyReport struct {
 func (r *KeyReport) Waits() bool { return r.Record != "" }
 
 // Step brings the keys of a domain as far as is safe now. Its reports are of
-// every key of the domain. With an error they say what was done before it.
-func (r *Rotation) Step(ctx context.Context, domain string) ([]KeyReport, error) {
+// every key of the domain. With an error they say what was done before it. Only
+// one at a time steps in a directory, which must be there.
+func (r *Rotation) Step(ctx context.Context, domain string) (_ []KeyReport, err error) {
+	if err := guarded(r.Dir); err != nil {
+		return nil, err
+	}
+	unlock, err := lock(r.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
 	s := &step{Rotation: r, domain: domain, now: r.Now()}
-	var err error
 	if s.files, err = readDomain(r.Dir, domain); err != nil {
+		return nil, err
+	}
+	if err := clear(r.Dir, domain); err != nil {
 		return nil, err
 	}
 	for i := range s.files {
@@ -224,9 +235,8 @@ func (s *step) promote(ctx context.Context) error {
 	// Between the two loops the keys before sign alone, as they did. A key that
 	// came into use after the new ones were made is one of them: the step before
 	// this one did not end.
-	made := s.files[slices.MinFunc(next, s.earlier)].Since
 	for _, i := range s.in(Used) {
-		if !s.files[i].Since.Before(made) {
+		if s.follows(i, next) {
 			continue
 		}
 		if err := s.move(i, Last, "signs beside the new keys"); err != nil {
@@ -242,12 +252,41 @@ func (s *step) promote(ctx context.Context) error {
 	return nil
 }
 
+// follows reports whether a key that signs is of the same generation as those
+// that are on their way: it came into use after they were made, and none of them
+// is there to replace it. (The time of one that is to stop signing is that of now
+// if a step ended between its new time and its new name.)
+func (s *step) follows(i int, next []int) bool {
+	kind, made := s.files[i].Kind(), s.files[slices.MinFunc(next, s.earlier)].Since
+	return !s.files[i].Since.Before(made) && !s.has(next, kind)
+}
+
+// has reports whether one of these keys is of a kind.
+func (s *step) has(keys []int, kind string) bool {
+	return slices.ContainsFunc(keys, func(i int) bool { return s.files[i].Kind() == kind })
+}
+
+// complete makes the kinds of new keys that a step which did not end has left
+// out.
+func (s *step) complete(next []int) error {
+	made := slices.Concat(next, slices.DeleteFunc(s.in(Used), func(i int) bool { return !s.follows(i, next) }))
+	for _, kind := range s.Kinds {
+		if s.has(made, kind) {
+			continue
+		}
+		if err := s.make(kind); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // begin makes new keys if none are on their way and those that sign are old
 // enough, or not there.
 func (s *step) begin(context.Context) error {
 	used := s.in(Used)
-	if len(s.in(Next)) > 0 {
-		return nil
+	if next := s.in(Next); len(next) > 0 {
+		return s.complete(next)
 	}
 	if !s.Begin && len(used) > 0 {
 		due := s.files[slices.MinFunc(used, s.earlier)].Since.Add(s.Every)

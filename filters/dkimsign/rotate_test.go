@@ -32,7 +32,11 @@ type stage struct {
 }
 
 func newStage(t *testing.T) *stage {
-	return &stage{t: t, dir: filepath.Join(t.TempDir(), "dkim"), now: filterstest.At, txt: map[string]string{}}
+	s := &stage{t: t, dir: filepath.Join(t.TempDir(), "dkim"), now: filterstest.At, txt: map[string]string{}}
+	if err := os.Mkdir(s.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 func (s *stage) zone() *dns.Zone {
@@ -259,6 +263,93 @@ func TestRotateStopped(t *testing.T) {
 	}
 }
 
+// TestRotateKilled goes on after a process that ended without a word: between the
+// new time of a key and its new name, between two keys that it made, and between
+// two names of one key.
+func TestRotateKilled(t *testing.T) {
+	old := []string{"1121-ed25519.last", "1121-rsa.last", "20270219-ed25519.key", "20270219-rsa.key"}
+	begun := func(change ...func(*Rotation)) *stage {
+		s := ready(t)
+		s.now = s.now.Add(90 * day)
+		s.publish(s.step(change...))
+		s.now = s.now.Add(time.Hour)
+		return s
+	}
+	finish := func(s *stage, want ...string) {
+		t.Helper()
+		s.now = s.now.Add(time.Hour)
+		s.publish(s.step())
+		s.step()
+		s.is(want...)
+	}
+	for _, kind := range []string{"rsa", "ed25519"} {
+		s := begun()
+		if err := os.Chtimes(filepath.Join(s.dir, "example.org", "20261121-"+kind+".key"), s.now, s.now); err != nil {
+			t.Fatal(err)
+		}
+		finish(s, old...)
+		s.signs(4)
+	}
+	one := func(r *Rotation) { r.Kinds = r.Kinds[:1] }
+	s := begun(one)
+	s.is("1121-ed25519.key", "1121-rsa.key", "20270219-rsa.next")
+	finish(s, "1121-ed25519.last", "1121-rsa.last", "20270219-rsa.key") // in time it was asked for one kind, and published
+	s = ready(t)
+	s.now = s.now.Add(90 * day)
+	s.step(one) // killed before anybody was told
+	finish(s, old...)
+	s = begun()
+	name := filepath.Join(s.dir, "example.org", "20270219-rsa.next")
+	if err := os.Link(name, filepath.Join(filepath.Dir(name), ".new-123")); err != nil {
+		t.Fatal(err)
+	}
+	finish(s, old...)
+}
+
+// TestRotateAlone: two rotations at once do not get into each other's way.
+func TestRotateAlone(t *testing.T) {
+	s := newStage(t)
+	r := s.rotation()
+	note := r.Note
+	var others int
+	r.Note = func(domain, selector, what string) error {
+		if _, err := s.rotation().Step(t.Context(), "example.org"); err == nil || !strings.Contains(err.Error(), "another rotation is at work in "+s.dir) {
+			t.Errorf("a second one: %v", err)
+		}
+		others++
+		return note(domain, selector, what)
+	}
+	reports, err := r.Step(t.Context(), "example.org")
+	if err != nil || others != 2 || s.publish(reports) != 2 {
+		t.Errorf("%d others, %v", others, err)
+	}
+	s.step()
+	s.is("1121-ed25519.key", "1121-rsa.key")
+}
+
+// TestGuarded: where others may put keys, none are read and none are made.
+func TestGuarded(t *testing.T) {
+	for _, below := range []string{"", "example.org"} {
+		for _, mode := range []fs.FileMode{0o770, 0o702, 0o777 | fs.ModeSticky} {
+			s := ready(t)
+			folder := filepath.Join(s.dir, below)
+			if err := os.Chmod(folder, mode); err != nil {
+				t.Fatal(err)
+			}
+			_, err := s.rotation().Step(t.Context(), "example.org")
+			for _, err := range []error{err, (&Checker{Directory: s.dir}).Open(t.Context(), &filters.Env{})} {
+				if err == nil || !strings.Contains(err.Error(), "chmod go-w "+folder) {
+					t.Errorf("%q with mode %v: %v", below, mode, err)
+				}
+			}
+			if err := os.Chmod(folder, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			s.step()
+		}
+	}
+}
+
 // TestRotateHolds has what keeps a rotation from going on.
 func TestRotateHolds(t *testing.T) {
 	s := newStage(t)
@@ -266,8 +357,8 @@ func TestRotateHolds(t *testing.T) {
 	if _, err := s.rotation().Step(t.Context(), "example.org"); !errors.Is(err, s.noteErr) {
 		t.Errorf("%v", err)
 	}
-	if _, err := os.Stat(s.dir); !errors.Is(err, fs.ErrNotExist) {
-		t.Error("something was made that is not noted")
+	if entries, err := os.ReadDir(s.dir); err != nil || len(entries) > 0 {
+		t.Errorf("something was made that is not noted: %v, %v", entries, err)
 	}
 	s = ready(t)
 	s.now = s.now.Add(90 * day)
