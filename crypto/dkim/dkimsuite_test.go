@@ -53,7 +53,7 @@ func files(t testing.TB, corpus, pattern string) []string {
 	t.Helper()
 	found, err := filepath.Glob(filepath.Join(corpora(t, corpus), filepath.FromSlash(pattern)))
 	if err != nil || len(found) == 0 {
-		t.Skipf("%s: no files %s: %v", corpus, pattern, err)
+		t.Fatalf("%s: no files %s: %v", corpus, pattern, err)
 	}
 	return found
 }

@@ -15,7 +15,8 @@ import (
 	"postern/mail"
 )
 
-// corpora returns a folder of the corpora that others made, or skips.
+// corpora returns a folder of the corpora that others made; without corpora it
+// skips.
 func corpora(t testing.TB, folder string) string {
 	t.Helper()
 	root := os.Getenv("POSTERN_CORPORA")
@@ -24,7 +25,7 @@ func corpora(t testing.TB, folder string) string {
 	}
 	dir := filepath.Join(root, filepath.FromSlash(folder))
 	if _, err := os.Stat(dir); err != nil {
-		t.Skip(err)
+		t.Fatal(err)
 	}
 	return dir
 }
