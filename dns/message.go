@@ -26,9 +26,9 @@ func NewBudget(lookUps int, within time.Duration) *Budget {
 	return b
 }
 
-// ErrSpent is in the error of a look-up that the message's Budget does not allow
+// errSpent is in the error of a look-up that the message's Budget does not allow
 // any more.
-var ErrSpent = errors.New("the DNS budget of the message is spent")
+var errSpent = errors.New("the DNS budget of the message is spent")
 
 type budgetKey struct{}
 
@@ -47,7 +47,7 @@ func Apart(ctx context.Context) context.Context {
 
 // Metered returns a Resolver that asks r, and holds each question to the Budget of
 // its context, if there is one. What the budget does not allow any more ends with
-// an error that wraps ErrSpent and ErrTemporary.
+// an error that wraps ErrTemporary.
 func Metered(r Resolver) Resolver { return metered{r} }
 
 type metered struct{ next Resolver }
@@ -62,9 +62,9 @@ func spend(ctx context.Context, n int64, kind, name string) error {
 	b.until.CompareAndSwap(0, now+int64(b.time))
 	switch {
 	case b.left.Add(-n) < 0:
-		return fmt.Errorf("%w: %s %s: %w", ErrTemporary, kind, name, ErrSpent)
+		return fmt.Errorf("%w: %s %s: %w", ErrTemporary, kind, name, errSpent)
 	case now > b.until.Load():
-		return fmt.Errorf("%w: %s %s: %w: no time is left", ErrTemporary, kind, name, ErrSpent)
+		return fmt.Errorf("%w: %s %s: %w: no time is left", ErrTemporary, kind, name, errSpent)
 	}
 	return nil
 }

@@ -31,7 +31,7 @@ func TestBudgetOfMessage(t *testing.T) {
 		}
 	}
 	for i, f := range ask {
-		if n, err := f(); n != 0 || !errors.Is(err, ErrSpent) || !errors.Is(err, ErrTemporary) || errors.Is(err, ErrNotFound) {
+		if n, err := f(); n != 0 || !errors.Is(err, errSpent) || !errors.Is(err, ErrTemporary) || errors.Is(err, ErrNotFound) {
 			t.Errorf("question %d beyond the budget: %d records, %v", i, n, err)
 		}
 	}
@@ -56,7 +56,7 @@ func TestBudgetOfTime(t *testing.T) {
 			ok    bool
 		}{{time.Hour, true}, {20 * time.Second, true}, {time.Second, false}} {
 			time.Sleep(step.after)
-			if _, err := r.TXT(ctx, "a.example"); (err == nil) != step.ok || err != nil && !errors.Is(err, ErrSpent) {
+			if _, err := r.TXT(ctx, "a.example"); (err == nil) != step.ok || err != nil && !errors.Is(err, errSpent) {
 				t.Errorf("after %s more: %v", step.after, err)
 			}
 		}

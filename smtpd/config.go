@@ -3,12 +3,9 @@ package smtpd
 import (
 	"crypto/rand"
 	"crypto/tls"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/netip"
-	"strconv"
-	"strings"
 	"time"
 
 	"postern/mail"
@@ -70,23 +67,6 @@ type Limits struct {
 type Rate struct {
 	Messages int
 	Per      time.Duration
-}
-
-// ParseRate reads a rate such as "100/1m".
-func ParseRate(s string) (Rate, error) {
-	if s == "" {
-		return Rate{}, nil
-	}
-	n, per, _ := strings.Cut(s, "/")
-	var r Rate
-	var err error
-	if r.Messages, err = strconv.Atoi(n); err == nil {
-		r.Per, err = time.ParseDuration(per)
-	}
-	if err != nil || r.Messages <= 0 || r.Per <= 0 {
-		return Rate{}, fmt.Errorf("parse rate %q: want messages/time, as in 100/1m", s)
-	}
-	return r, nil
 }
 
 // Hooks are called as things happen, for metrics. Each may be nil; they are

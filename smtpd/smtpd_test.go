@@ -462,20 +462,6 @@ func TestIdentifiers(t *testing.T) {
 	}
 }
 
-func TestParseRate(t *testing.T) {
-	if r, err := ParseRate("100/1m"); err != nil || r != (Rate{100, time.Minute}) {
-		t.Errorf("%v, %v", r, err)
-	}
-	if r, err := ParseRate(""); err != nil || r != (Rate{}) {
-		t.Errorf("%v, %v", r, err)
-	}
-	for _, bad := range []string{"100", "x/1m", "0/1m", "1/0s", "1/-1s", "/"} {
-		if _, err := ParseRate(bad); err == nil {
-			t.Errorf("%q was taken", bad)
-		}
-	}
-}
-
 // sink is a Backend that takes all and keeps nothing.
 type sink struct{ zeroBackend }
 

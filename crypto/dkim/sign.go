@@ -21,7 +21,7 @@ type Signer struct {
 	Domain   string        // d=
 	Selector string        // s=
 	Key      crypto.Signer // an RSA key of 1,024 bits or more, or Ed25519
-	Headers  []string      // h=, exactly so; nil: what DefaultNames says
+	Headers  []string      // h=, exactly so; nil: what defaultNames says
 	Expire   time.Duration // x= is so much later than t=; zero: no x=
 }
 
@@ -45,11 +45,9 @@ var present = []string{
 // maxSigned bounds how often one name stands in h=.
 const maxSigned = 20
 
-// DefaultNames returns what h= names for a message: each of the fields that tell
+// defaultNames returns what h= names for a message: each of the fields that tell
 // what the message is, as often as it is there, and once more those that must not
 // be added to.
-func DefaultNames(m *mail.Message) []string { return defaultNames(contentOf(m).index) }
-
 func defaultNames(x *index) []string {
 	names := make([]string, 0, 32)
 	for _, name := range once {

@@ -287,7 +287,7 @@ func TestResultsInjection(t *testing.T) {
 }
 
 func TestDefaultNames(t *testing.T) {
-	names := DefaultNames(parse("From: a@b.example\r\nTo: x\r\nto: y\r\nList-Id: z\r\nReceived: r\r\n\r\n"))
+	names := defaultNames(contentOf(parse("From: a@b.example\r\nTo: x\r\nto: y\r\nList-Id: z\r\nReceived: r\r\n\r\n")).index)
 	for name, want := range map[string]int{"from": 2, "to": 3, "subject": 1, "list-id": 1, "received": 0, "sender": 0} {
 		n := 0
 		for _, other := range names {

@@ -168,7 +168,7 @@ func contains(list []byte, word string) bool {
 	return found
 }
 
-// brief cuts what a sender wrote down to what fits in a reason.
+// brief cuts what a signer wrote down to what fits in a reason.
 func brief(b []byte) []byte {
 	if b = trim(b); len(b) > 32 {
 		b = b[:32]

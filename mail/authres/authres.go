@@ -6,7 +6,7 @@
 // has it; Read takes in what large providers write too. Both know comments and
 // quoted strings as what they are, so that a result inside of one is none.
 //
-// Claims tells the fields that pretend to be ours. It errs on the side of
+// Forged tells the fields that pretend to be ours. It errs on the side of
 // removal: a field that another reader might take for ours is one of them.
 //
 // The package decides nothing: whether the results of some authserv-id are

@@ -11,15 +11,15 @@ import (
 // claims to be written by one of the authserv-ids: on mail from outside it is
 // forged (RFC 8601 section 5).
 func Forged(f mail.Field, ids ...string) bool {
-	return strings.EqualFold(f.Name(), fieldName) && Claims(f.Value(), ids...)
+	return strings.EqualFold(f.Name(), fieldName) && claims(f.Value(), ids...)
 }
 
-// Claims reports whether a reader might take the body of a field for one of the
+// claims reports whether a reader might take the body of a field for one of the
 // authserv-ids. That is so when the id reads as one of them, when there is no id
 // to be read, and when one stands anywhere before the first semicolon: in a
 // comment, in quotes or in an encoded word, or comes of leaving out comments,
 // quotes and white space. Case and dots around it make no difference.
-func Claims(body string, ids ...string) bool {
+func claims(body string, ids ...string) bool {
 	s := &scanner{s: body}
 	id, err := s.authservID()
 	if err != nil || claimed(id, ids) {
