@@ -275,7 +275,7 @@ func TestParseRecord(t *testing.T) {
 		"v=DMARC1; p=reject; np=NONE; psd=Y; t=y; adkim=S; aspf=s":        {P: "reject", NP: "none", PSD: 'y', Testing: true, StrictDKIM: true, StrictSPF: true},
 		"v=DMARC1; p=reject; psd=x; t=x; adkim=x; aspf=":                  {P: "reject", PSD: 'u'},
 		"v=DMARC1; p=reject; rua=mailto:a@b.example!10m, mailto:c@d.example ,x, https://e.example/;ruf=mailto:f@g.example": {
-			P: "reject", PSD: 'u', RUA: []URI{{"mailto:a@b.example", 10 << 20}, {Text: "mailto:c@d.example"}, {Text: "https://e.example/"}}, RUF: []URI{{Text: "mailto:f@g.example"}}},
+			P: "reject", PSD: 'u', RUA: []URI{{"mailto:a@b.example", 10 << 20}, {Text: "mailto:c@d.example"}, {Text: "https://e.example/"}}},
 		"v=DMARC1; p=reject; sp=bogus":                         {P: "none", PSD: 'u', Invalid: true},
 		"v=DMARC1; p=reject; np=":                              {P: "none", PSD: 'u', Invalid: true},
 		"v=DMARC1; p=reject; sp=bogus; rua=mailto:a@b.example": {P: "none", PSD: 'u', RUA: []URI{{Text: "mailto:a@b.example"}}, Misread: true},

@@ -45,7 +45,7 @@ type Record struct {
 	StrictSPF  bool
 	PSD        byte // 'y', 'n' or 'u'
 	Testing    bool // t=y
-	RUA, RUF   []URI
+	RUA        []URI
 	FO         string
 	Invalid    bool // a policy is no policy, and nobody is to be told: the record does not count
 	Misread    bool // a policy is no policy, and the record counts as p=none
@@ -109,8 +109,6 @@ func (r *Record) set(name, value string) bool {
 		r.Testing = lower == "y"
 	case "rua":
 		r.RUA = uris(value)
-	case "ruf":
-		r.RUF = uris(value)
 	case "fo":
 		r.FO = lower
 	}

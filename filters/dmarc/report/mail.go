@@ -20,9 +20,9 @@ type Envelope struct {
 	Date      time.Time
 }
 
-// FileName is the name of the attachment (RFC 9990 section 3.5.2). A report that
+// fileName is the name of the attachment (RFC 9990 section 3.5.2). A report that
 // is sent again has the same.
-func (r *Report) FileName(submitter string) string {
+func (r *Report) fileName(submitter string) string {
 	return fmt.Sprintf("%s!%s!%d!%d.xml.gz", submitter, r.Policy.Domain, r.Begin.Unix(), r.End.Unix())
 }
 
@@ -52,7 +52,7 @@ func (r *Report) Mail(e Envelope) ([]byte, error) {
 	fmt.Fprintf(&b, "--%s\r\nContent-Type: text/plain; charset=us-ascii\r\n\r\n", boundary)
 	fmt.Fprintf(&b, "This is a DMARC aggregate report by %s\r\nabout mail with the domain %s\r\nfrom %s to %s.\r\n\r\n",
 		e.Submitter, r.Policy.Domain, r.Begin.UTC().Format(time.RFC3339), r.End.UTC().Format(time.RFC3339))
-	name := r.FileName(e.Submitter)
+	name := r.fileName(e.Submitter)
 	fmt.Fprintf(&b, "--%s\r\nContent-Type: application/gzip;\r\n\tname=\"%s\"\r\nContent-Disposition: attachment;\r\n\tfilename=\"%s\"\r\n", boundary, name, name)
 	b.WriteString("Content-Transfer-Encoding: base64\r\n\r\n")
 	for text := base64.StdEncoding.EncodeToString(packed); text != ""; {

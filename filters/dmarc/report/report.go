@@ -10,10 +10,10 @@
 // message that it came in. Anybody can send us such a thing, so that it is read
 // as hostile: its size unpacked, the number of its records and the length of its
 // texts are bounded, entities are not expanded and nothing outside of it is
-// looked at. Reports of real senders have all kinds of errors; what can be read
+// looked at. Those of real reporters have all kinds of errors; what can be read
 // in spite of them is, and what was left out is in Problems.
 //
-// A report is a claim of whoever sent it: whether the sender is to be believed is
+// A report is a claim of whoever sent it: whether that one is to be believed is
 // for the caller to know.
 //
 // # Diagnostics
@@ -74,8 +74,8 @@ type Record struct {
 	AuthSPF      []Auth
 }
 
-// Passes reports whether the messages passed DMARC.
-func (r *Record) Passes() bool { return r.DKIM == "pass" || r.SPF == "pass" }
+// passes reports whether the messages passed DMARC.
+func (r *Record) passes() bool { return r.DKIM == "pass" || r.SPF == "pass" }
 
 // A Reason says why the reporter did not do what the policy asks for.
 type Reason struct{ Type, Comment string }

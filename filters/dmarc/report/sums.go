@@ -80,8 +80,8 @@ func (s *Sums) record(r *Report, rec *Record) bool {
 		s.rows[k] = row
 	}
 	add(&row.Count, rec.Count, true)
-	add(&row.Pass, rec.Count, rec.Passes())
-	add(&row.Fail, rec.Count, !rec.Passes())
+	add(&row.Pass, rec.Count, rec.passes())
+	add(&row.Fail, rec.Count, !rec.passes())
 	add(&row.DKIM, rec.Count, rec.DKIM == "pass")
 	add(&row.SPF, rec.Count, rec.SPF == "pass")
 	add(&row.Quarantine, rec.Count, rec.Disposition == "quarantine")

@@ -73,7 +73,7 @@ func (u *unpacker) parseGzip(data []byte, layers int) (*Report, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: unpack: %w", ErrNotReport, err)
 	}
-	z.Multistream(false) // some senders have something else behind the first member
+	z.Multistream(false) // some reporters have something else behind the first member
 	inner, err := u.unpack(z)
 	if err != nil {
 		return nil, err
@@ -102,7 +102,7 @@ func (u *unpacker) parseZip(data []byte, layers int) (*Report, error) {
 }
 
 // parseMessage reads the first report among the parts of a message (RFC 9990
-// section 3.5; senders use many media types).
+// section 3.5; reporters use many media types).
 func (u *unpacker) parseMessage(data []byte, layers int) (*Report, error) {
 	if !bytes.Contains(data[:min(len(data), 4096)], []byte(":")) {
 		return nil, fmt.Errorf("%w: neither XML nor gzip nor zip nor a message", ErrNotReport)

@@ -75,13 +75,13 @@ type (
 // maxSignatures is how many signatures a record has (RFC 9990 section 3.1.3).
 const maxSignatures = 100
 
-// ErrEmpty is what XML says of a report without records.
-var ErrEmpty = errors.New("a DMARC report needs a record")
+// errEmpty is what XML says of a report without records.
+var errEmpty = errors.New("a DMARC report needs a record")
 
 // XML writes a report as RFC 9990 has it.
 func (r *Report) XML() ([]byte, error) {
 	if len(r.Records) == 0 {
-		return nil, ErrEmpty
+		return nil, errEmpty
 	}
 	out := outFeedback{
 		Version: "1.0",

@@ -209,10 +209,10 @@ func TestXML(t *testing.T) {
 	if content, err = many.XML(); err != nil || bytes.Count(content, []byte("<dkim>\n")) != 100 || bytes.Count(content, []byte("<spf>\n")) != 1 {
 		t.Errorf("too many results were written: %v", err)
 	}
-	if _, err := (&Report{}).XML(); !errors.Is(err, ErrEmpty) {
+	if _, err := (&Report{}).XML(); !errors.Is(err, errEmpty) {
 		t.Errorf("a report without records: %v", err)
 	}
-	if _, err := (&Report{}).Mail(Envelope{}); !errors.Is(err, ErrEmpty) {
+	if _, err := (&Report{}).Mail(Envelope{}); !errors.Is(err, errEmpty) {
 		t.Errorf("a message without records: %v", err)
 	}
 }

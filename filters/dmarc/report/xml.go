@@ -23,7 +23,7 @@ const (
 )
 
 // The elements of a report, whatever their name space (RFC 9990 appendix A, RFC
-// 7489 appendix C). Everything is text: senders write numbers in many ways.
+// 7489 appendix C). Everything is text: reporters write numbers in many ways.
 type (
 	xmlMetadata struct {
 		Organisation string   `xml:"org_name"`
