@@ -19,26 +19,20 @@ import (
 
 // A Query selects items. Zero fields select all.
 type Query struct {
-	ID          string // prefix
-	Transaction string
-	Queue       string
-	Direction   mail.Direction
-	State       State
-	Rule        string
-	From        string    // part of the author or the reverse-path
-	To          string    // part of a recipient
-	Subject     string    // part of it
-	Text        string    // part of any field: addresses, subject, names of attachments, evidence...
-	Body        bool      // Text may stand in the message itself too: slow
-	Since       time.Time // held at or after
-	Until       time.Time // held before
-	Before      string    // only ids before this one: the last one of the page before
-	Limit       int       // default 100, at most 1,000
+	Queue   string
+	State   State
+	Rule    string
+	From    string    // part of the author or the reverse-path
+	To      string    // part of a recipient
+	Subject string    // part of it
+	Text    string    // part of any field: addresses, subject, names of attachments, evidence...
+	Body    bool      // Text may stand in the message itself too: slow
+	Since   time.Time // held at or after
+	Limit   int       // default 100, at most 1,000
 }
 
 func (q *Query) rows() store.Query {
-	return store.Query{ID: strings.ToUpper(q.ID), Transaction: q.Transaction, Queue: q.Queue, Direction: string(q.Direction), State: q.State, Rule: q.Rule,
-		From: q.From, To: q.To, Subject: q.Subject, Since: q.Since, Until: q.Until, Before: q.Before, Limit: q.Limit}
+	return store.Query{Queue: q.Queue, State: q.State, Rule: q.Rule, From: q.From, To: q.To, Subject: q.Subject, Since: q.Since, Limit: q.Limit}
 }
 
 // Search returns the items that match, newest first. Case does not matter. Of

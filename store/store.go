@@ -142,21 +142,19 @@ type HeldRecipient struct {
 
 // A Query selects rows. Zero fields select all.
 type Query struct {
-	ID          string // prefix
-	Transaction string
-	Queue       string
-	Direction   string
-	State       State
-	Rule        string
-	From        string    // part of the author or the reverse-path, whatever the case
-	To          string    // part of a recipient, whatever the case
-	Subject     string    // part of the subject, whatever the case
-	Address     string    // an author, reverse-path or recipient in full, whatever the case
-	Since       time.Time // at or after
-	Until       time.Time // before
-	NoBody      bool      // only those whose key is gone but whose blob is not
-	Before      string    // only IDs before this one: the last one of the page before
-	Limit       int       // rows; 0 is 100, more than 1,000 is 1,000
+	ID      string // prefix
+	Queue   string
+	State   State
+	Rule    string
+	From    string    // part of the author or the reverse-path, whatever the case
+	To      string    // part of a recipient, whatever the case
+	Subject string    // part of the subject, whatever the case
+	Address string    // an author, reverse-path or recipient in full, whatever the case
+	Since   time.Time // at or after
+	Until   time.Time // before
+	NoBody  bool      // only those whose key is gone but whose blob is not
+	Before  string    // only IDs before this one: the last one of the page before
+	Limit   int       // rows; 0 is 100, more than 1,000 is 1,000
 }
 
 // Page returns the number of rows that q asks for.

@@ -211,9 +211,7 @@ func condition(q store.Query) (string, []any) {
 	}
 	add(q.ID != "", "id >= ? AND id < ?", q.ID, q.ID+"\U0010FFFF")
 	add(q.Before != "", "id < ?", q.Before)
-	add(q.Transaction != "", "tx = ?", q.Transaction)
 	add(q.Queue != "", "queue = ?", q.Queue)
-	add(q.Direction != "", "direction = ?", q.Direction)
 	add(q.State != "", "state = ?", string(q.State))
 	add(q.Rule != "", "rule = ?", q.Rule)
 	add(!q.Since.IsZero(), "at >= ?", micros(q.Since))
