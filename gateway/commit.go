@@ -109,7 +109,7 @@ func needsEightBit(tx *mail.Transaction) bool {
 	return tx.Options.Body == smtp.Body8BitMIME || tx.Options.Body == smtp.BodyBinaryMIME
 }
 
-// demands are what a copy asks of every onward connection: what the sender
+// demands are what a copy asks of every onward connection: what the client
 // demands, what an earlier passage did, and the TLS that its next hop must have
 // now, whatever a later policy says.
 func (d *delivery) demands(upstream string) mail.Demands {

@@ -171,7 +171,7 @@ func noSuchUser(r mail.Reply) bool {
 		return r.Code == 550 || r.Code == 551 || r.Code == 553
 	}
 	switch [2]int{e[1], e[2]} {
-	case [2]int{1, 7}, [2]int{1, 8}: // RFC 3463 section 3.2: the sender's address
+	case [2]int{1, 7}, [2]int{1, 8}: // RFC 3463 section 3.2: the reverse-path
 		return false
 	case [2]int{2, 1}, // mailbox disabled
 		[2]int{4, 1}: // what Exchange Online says where it knows the directory
