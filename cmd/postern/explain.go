@@ -14,8 +14,6 @@ import (
 	"strings"
 	"time"
 
-	"postern/dns"
-	"postern/filters"
 	"postern/gateway"
 	"postern/mail"
 	"postern/policy"
@@ -76,24 +74,17 @@ func (e *explainCmd) Run(g *globals) error {
 // gateway is one that can only judge: it has no spool and no relay, and of the
 // stores it reads who has written to whom. The caller calls done.
 func (e *explainCmd) gateway(p *policy.Policy) (gw *gateway.Gateway, done func(), err error) {
-	var resolver dns.Resolver
-	if e.DNS != "" {
-		zone, err := dns.LoadZone(e.DNS)
-		if err != nil {
-			return nil, nil, err
-		}
-		resolver = zone
-	} else {
-		resolver = newResolver(p)
+	resolver, err := openResolver(p, e.DNS)
+	if err != nil {
+		return nil, nil, err
 	}
 	memory, forget, err := readContacts(p.Storage.State)
 	if err != nil {
 		return nil, nil, err
 	}
-	st, err := gateway.NewState(p, parseOptions(p), &filters.Env{
-		Resolver: resolver, Now: time.Now, Log: slog.New(slog.DiscardHandler), Hostname: p.Site.Hostname,
-		Domains: p.Site.Domains, Language: p.Site.Language, DryRun: true, Programs: e.Programs, Contacts: memory,
-	})
+	env := envOf(p, resolver, slog.New(slog.DiscardHandler))
+	env.DryRun, env.Programs, env.Contacts = true, e.Programs, memory
+	st, err := gateway.NewState(p, parseOptions(p), env)
 	if err != nil {
 		return nil, nil, errors.Join(err, forget())
 	}
@@ -192,7 +183,7 @@ func listenerNames(p *policy.Policy) string {
 }
 
 // canonical gives a message from a file the line endings that it has on the
-// wire. Those of a file say nothing of the sender's.
+// wire. Those of a file say nothing of the client's.
 func canonical(data []byte) []byte {
 	if bytes.Contains(data, []byte("\r\n")) || !bytes.Contains(data, []byte("\n")) {
 		return data

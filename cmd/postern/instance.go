@@ -172,17 +172,13 @@ func (in *instance) openState(p *policy.Policy) error {
 
 // openRoute makes the gateway and the queue, which deliver through each other.
 func (in *instance) openRoute(ctx context.Context, p *policy.Policy) error {
-	if in.set.zone != "" {
-		zone, err := dns.LoadZone(in.set.zone)
-		if err != nil {
-			return err
-		}
-		in.resolver = zone
-	} else {
-		in.resolver = newResolver(p)
+	resolver, err := openResolver(p, in.set.zone)
+	if err != nil {
+		return err
 	}
+	in.resolver = resolver
 	in.relay = relay.New(relay.Options{Hostname: p.Site.Hostname, Resolver: in.resolver, Log: in.log})
-	in.contacts = newContacts(in.places.records, in.log)
+	in.contacts = newContacts(in.places.records, in.places.records, in.log)
 	st, err := in.newState(p)
 	if err != nil {
 		return err

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"postern/dns"
-	"postern/filters"
 	"postern/gateway"
 	"postern/mail"
 	"postern/policy"
@@ -63,9 +62,8 @@ func runPolicyTests(p *policy.Policy) ([]policy.TestResult, error) {
 		return nil, nil
 	}
 	quiet := slog.New(slog.DiscardHandler)
-	env := &filters.Env{
-		Resolver: &dns.Zone{}, Now: time.Now, Log: quiet, Hostname: p.Site.Hostname, Domains: p.Site.Domains, Language: p.Site.Language, DryRun: true, Offline: true,
-	}
+	env := envOf(p, &dns.Zone{}, quiet)
+	env.DryRun, env.Offline = true, true
 	st, err := gateway.NewState(p, parseOptions(p), env)
 	if err != nil {
 		return nil, err
