@@ -130,7 +130,7 @@ type Warner interface {
 }
 
 // An Idler is a Checker whose settings may leave it nothing to do. It is asked
-// once, when it is linked: the chain then runs it without a goroutine.
+// once, when it is linked: the chain then treats it as Light.
 type Idler interface {
 	Idle() bool
 }

@@ -64,7 +64,7 @@ var (
 	replyNull    = mail.Reply{Code: 556, Enhanced: smtp.EnhancedCode{5, 1, 10}, Text: "domain does not accept mail"}
 	replyNoHost  = mail.Reply{Code: 550, Enhanced: smtp.EnhancedCode{5, 1, 2}, Text: "domain does not exist or has no mail server"}
 	replyBadTo   = mail.Reply{Code: 553, Enhanced: smtp.EnhancedCode{5, 1, 3}, Text: "recipient's address is not valid"}
-	replyBadFrom = mail.Reply{Code: 553, Enhanced: smtp.EnhancedCode{5, 1, 7}, Text: "sender's address is not valid"}
+	replyBadFrom = mail.Reply{Code: 553, Enhanced: smtp.EnhancedCode{5, 1, 7}, Text: "reverse-path is not valid"}
 	replyTooBig  = mail.Reply{Code: 552, Enhanced: smtp.EnhancedCode{5, 3, 4}, Text: "message is larger than next hop accepts"}
 	replyNoAddr  = mail.Reply{Code: 550, Enhanced: smtp.EnhancedCode{5, 4, 4}, Text: "no mail server of the domain has an address"}
 	replyLoop    = mail.Reply{Code: 554, Enhanced: smtp.EnhancedCode{5, 4, 6}, Text: "domain's mail servers lead back to this host"}
