@@ -20,8 +20,6 @@ type ClientOptions struct {
 	ResolvConf string        // default "/etc/resolv.conf"; read again when it changes
 	Hosts      string        // default "/etc/hosts"; read again when it changes
 	Timeout    time.Duration // for one look-up, all tries together [5s]
-	CacheSize  int           // answers kept [10,000]
-	TrustAD    bool          // believe the AD bit of servers that are not on this host
 	Now        func() time.Time
 }
 
@@ -58,8 +56,9 @@ type entry struct {
 	expires   time.Time
 }
 
-// Bounds of how long answers are kept.
+// Bounds of how many answers are kept, and how long.
 const (
+	cached      = 10_000
 	maxTTL      = 24 * time.Hour
 	maxNegative = time.Hour
 	failureTTL  = 5 * time.Second // RFC 9520 section 3.2: between 1 s and 5 min
@@ -76,13 +75,10 @@ func NewClient(o ClientOptions) *Client {
 	if o.Timeout <= 0 {
 		o.Timeout = 5 * time.Second
 	}
-	if o.CacheSize <= 0 {
-		o.CacheSize = 10_000
-	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	cache, err := lru.New[question, *entry](o.CacheSize)
+	cache, err := lru.New[question, *entry](cached)
 	if err != nil {
 		cache = nil // only a size below one is an error
 	}

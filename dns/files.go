@@ -60,28 +60,27 @@ type server struct {
 type serverList struct {
 	mu      sync.Mutex
 	fixed   bool
-	trustAD bool
 	servers []server
 	file    watchedFile
 }
 
 func newServerList(o ClientOptions) *serverList {
-	l := &serverList{fixed: len(o.Servers) > 0, trustAD: o.TrustAD, file: watchedFile{path: o.ResolvConf, now: o.Now}}
+	l := &serverList{fixed: len(o.Servers) > 0, file: watchedFile{path: o.ResolvConf, now: o.Now}}
 	for _, s := range o.Servers {
 		host, port, err := net.SplitHostPort(s)
 		if err != nil {
 			host, port = strings.Trim(s, "[]"), "53"
 		}
-		l.servers = append(l.servers, l.server(host, port, false))
+		l.servers = append(l.servers, newServer(host, port, false))
 	}
 	return l
 }
 
-// server makes a server. The AD bit is believed where nobody can change it on
-// the way: from this host, or where resolv.conf or the options say so.
-func (l *serverList) server(host, port string, trustAD bool) server {
+// newServer makes a server. The AD bit is believed where nobody can change it on
+// the way: from this host, or where resolv.conf says so.
+func newServer(host, port string, trustAD bool) server {
 	ip, err := netip.ParseAddr(host)
-	return server{net.JoinHostPort(host, port), l.trustAD || trustAD || err == nil && ip.IsLoopback()}
+	return server{net.JoinHostPort(host, port), trustAD || err == nil && ip.IsLoopback()}
 }
 
 // list returns the servers in the order in which they are to be asked.
@@ -99,11 +98,11 @@ func (l *serverList) list() []server {
 	conf, err := dns.ClientConfigFromReader(bytes.NewReader(text))
 	if err == nil {
 		for _, s := range conf.Servers {
-			l.servers = append(l.servers, l.server(s, conf.Port, trustsAD(text)))
+			l.servers = append(l.servers, newServer(s, conf.Port, trustsAD(text)))
 		}
 	}
 	if len(l.servers) == 0 {
-		l.servers = []server{l.server("127.0.0.1", "53", false)} // resolv.conf(5)
+		l.servers = []server{newServer("127.0.0.1", "53", false)} // resolv.conf(5)
 	}
 	return l.servers
 }
