@@ -30,6 +30,12 @@ func (p Path) String() string {
 	return p.Local + "@" + p.Domain
 }
 
+// Within reports whether a domain is another one or lies below it, both as
+// NormalDomain writes them.
+func Within(domain, of string) bool {
+	return domain == of || strings.HasSuffix(domain, "."+of)
+}
+
 // NormalDomain returns d in the form in which Paths carry domains: lower case,
 // A-labels, without a trailing dot. What cannot be a domain comes back in
 // lower case only.

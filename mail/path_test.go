@@ -156,3 +156,17 @@ func FuzzParsePath(f *testing.F) {
 		}
 	})
 }
+
+func TestWithin(t *testing.T) {
+	for _, c := range []struct {
+		domain, of string
+		want       bool
+	}{
+		{"a.example", "a.example", true}, {"b.a.example", "a.example", true}, {"ba.example", "a.example", false}, {"example", "a.example", false},
+		{"a.example", "", false}, {"", "a.example", false},
+	} {
+		if Within(c.domain, c.of) != c.want {
+			t.Errorf("%q within %q: %v", c.domain, c.of, !c.want)
+		}
+	}
+}

@@ -219,7 +219,7 @@ func (c *Checker) untrusted(a *dkim.ARC) string {
 		return "a From field that its newest message signature does not sign"
 	}
 	for _, s := range a.Chain {
-		if !slices.ContainsFunc(c.TrustedSealers, func(d string) bool { return isWithin(s.Domain, strings.ToLower(d)) }) {
+		if !slices.ContainsFunc(c.TrustedSealers, func(d string) bool { return mail.Within(s.Domain, strings.ToLower(d)) }) {
 			return s.Domain
 		}
 	}
@@ -237,11 +237,6 @@ func dmarcFailed(results string) bool {
 		return strings.Contains(strings.ToLower(strings.Join(strings.Fields(results), "")), "dmarc=fail")
 	}
 	return slices.ContainsFunc(all, func(r mail.AuthResult) bool { return r.Method == "dmarc" && r.Value == dkim.Fail })
-}
-
-// isWithin reports whether name is domain or lies below it.
-func isWithin(name, domain string) bool {
-	return name == domain || strings.HasSuffix(name, "."+domain)
 }
 
 // Finish seals m if a rewrite broke what held when it came in: a DKIM signature

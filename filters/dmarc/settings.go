@@ -70,5 +70,5 @@ func (c *Checker) ValidateSite(domains []string) error {
 
 // Within reports whether a domain is one of domains or below one of them.
 func Within(domain string, domains []string) bool {
-	return slices.ContainsFunc(domains, func(d string) bool { return domain == d || strings.HasSuffix(domain, "."+d) })
+	return slices.ContainsFunc(domains, func(d string) bool { return mail.Within(domain, d) })
 }

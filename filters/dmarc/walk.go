@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"postern/dns"
+	"postern/mail"
 )
 
 // maxLabels is how many labels a name has at most whose record is asked for
@@ -183,7 +184,7 @@ func (f *finder) aligned(author, domain string, strict bool) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if domain != org && !strings.HasSuffix(domain, "."+org) {
+	if !mail.Within(domain, org) {
 		return false, nil
 	}
 	other, err := f.organisation(domain)

@@ -4,6 +4,8 @@ import (
 	"strings"
 
 	"golang.org/x/net/idna"
+
+	"postern/mail"
 )
 
 // A protected domain is one that others must not pretend to be.
@@ -38,7 +40,7 @@ func readable(domain string) string {
 
 // covers reports whether a domain is the protected one or lies below it.
 func (p *protected) covers(domain string) bool {
-	return domain == p.name || strings.HasSuffix(domain, "."+p.name)
+	return mail.Within(domain, p.name)
 }
 
 // resembled says in what way an author's domain looks like the protected one;

@@ -175,7 +175,7 @@ func (c *Checker) author(v *filters.Verdict, a *mail.Address) {
 			}
 		}
 		for _, d := range domainsIn(text) {
-			if d != folded && !strings.HasSuffix(d, "."+folded) && !strings.HasSuffix(folded, "."+d) {
+			if !mail.Within(d, folded) && !mail.Within(folded, d) {
 				report("DISPLAY_NAME_ADDRESS", d, "the display name shows an address of %s", d)
 			}
 		}

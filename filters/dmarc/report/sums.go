@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"postern/mail"
 )
 
 // A Row is one line of the table: what a source sent with a domain as author.
@@ -71,7 +73,7 @@ func (s *Sums) record(r *Report, rec *Record) bool {
 	if k.domain == "" {
 		k.domain = r.Policy.Domain
 	}
-	if s.Domain != "" && k.domain != s.Domain && !strings.HasSuffix(k.domain, "."+s.Domain) {
+	if s.Domain != "" && !mail.Within(k.domain, s.Domain) {
 		return false
 	}
 	row := s.rows[k]
