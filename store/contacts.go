@@ -17,8 +17,9 @@ type Contacts interface {
 	// Unmeet forgets all contacts of an address, as author and as recipient, and
 	// returns how many there were.
 	Unmeet(ctx context.Context, address string) (int, error)
-	// Part removes the contacts whose time is over.
-	Part(ctx context.Context, now time.Time) error
+	// Part removes the contacts whose time is over, and of the others those whose
+	// time is over first if they are more than most.
+	Part(ctx context.Context, now time.Time, most int) error
 }
 
 // A Contact is an author who has written to a recipient.

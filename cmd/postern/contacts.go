@@ -27,6 +27,8 @@ const (
 	contactsWait  = 20_000
 	contactsEvery = 10 * time.Second // between two writes
 	contactsAgain = 24 * time.Hour   // after which a contact is noted again
+	contactsSweep = time.Hour        // between two looks for those whose time is over
+	contactsKept  = 2_000_000        // in the database
 )
 
 // A pair is an author and a recipient.
@@ -36,21 +38,25 @@ type pair struct{ author, to mail.Path }
 // rest in the database. Notes are written together, some seconds later: those that
 // a crash takes are first contacts once more.
 type contacts struct {
-	db  store.Contacts
-	log *slog.Logger
-	now func() time.Time
+	db      store.Contacts
+	records store.Records // remembers whether the clock can be trusted
+	log     *slog.Logger
+	now     func() time.Time
+
+	writing sync.Mutex // one at a time writes or forgets
+	swept   time.Time
 
 	mu    sync.Mutex
 	known *lru.Cache[pair, time.Time] // until when it is kept
 	wait  map[pair]time.Time          // the same, not yet written
 }
 
-func newContacts(db store.Contacts, log *slog.Logger) *contacts {
+func newContacts(db store.Contacts, records store.Records, log *slog.Logger) *contacts {
 	known, err := lru.New[pair, time.Time](contactsKnown)
 	if err != nil {
 		known = nil // only a size below one is an error
 	}
-	return &contacts{db: db, log: log, now: time.Now, known: known, wait: map[pair]time.Time{}}
+	return &contacts{db: db, records: records, log: log, now: time.Now, known: known, wait: map[pair]time.Time{}}
 }
 
 // Met implements filters.Contacts.
@@ -96,7 +102,6 @@ func (c *contacts) note(tx *mail.Transaction, fates []gateway.Fate, p *policy.Po
 func (c *contacts) run(ctx context.Context) {
 	tick := time.NewTicker(contactsEvery)
 	defer tick.Stop()
-	var swept time.Time
 	for {
 		select {
 		case <-ctx.Done():
@@ -105,17 +110,38 @@ func (c *contacts) run(ctx context.Context) {
 		case <-tick.C:
 		}
 		c.write(ctx)
-		if now := c.now(); now.Sub(swept) > time.Hour {
-			swept = now
-			if err := c.db.Part(ctx, now); err != nil {
-				c.log.Warn("old contacts are not forgotten", "error", err)
-			}
+		c.sweep(ctx)
+	}
+}
+
+// sweep forgets what is over, unless the clock cannot be trusted, and what is too
+// much.
+func (c *contacts) sweep(ctx context.Context) {
+	now := c.now()
+	if since := now.Sub(c.swept); since >= 0 && since < contactsSweep {
+		return
+	}
+	c.swept = now
+	steady, err := store.Steady(ctx, c.records, "contacts.clock", now, 24*time.Hour)
+	if err == nil {
+		if !steady {
+			now = time.Time{} // nobody's time is over
 		}
+		err = c.db.Part(ctx, now, contactsKept)
+	}
+	if err != nil {
+		c.log.Warn("old contacts are not forgotten", "error", err)
 	}
 }
 
 // write makes what waits durable. What cannot be written waits on.
 func (c *contacts) write(ctx context.Context) {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	c.writeNow(ctx)
+}
+
+func (c *contacts) writeNow(ctx context.Context) {
 	c.mu.Lock()
 	wait := c.wait
 	c.wait = map[pair]time.Time{}
@@ -143,7 +169,9 @@ func (c *contacts) write(ctx context.Context) {
 
 // forget erases all contacts of an address.
 func (c *contacts) forget(ctx context.Context, address string) (int, error) {
-	c.write(ctx)
+	c.writing.Lock() // what is being written would come back
+	defer c.writing.Unlock()
+	c.writeNow(ctx)
 	gone, err := c.db.Unmeet(ctx, address)
 	c.known.Purge() // it is filled again from the database
 	c.mu.Lock()

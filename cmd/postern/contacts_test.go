@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/sha256"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,9 +27,13 @@ import (
 type brokenContacts struct {
 	store.Contacts
 	fails bool
+	slow  func() // before a write
 }
 
 func (b *brokenContacts) Meet(ctx context.Context, cs []store.Contact) error {
+	if b.slow != nil {
+		b.slow()
+	}
 	if b.fails {
 		return errors.New("the disk is gone")
 	}
@@ -61,7 +67,7 @@ func TestContacts(t *testing.T) {
 	var log strings.Builder
 	place, now := &brokenContacts{Contacts: db}, time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 	open := func() *contacts {
-		c := newContacts(place, slog.New(slog.NewTextHandler(&log, nil)))
+		c := newContacts(place, db, slog.New(slog.NewTextHandler(&log, nil)))
 		c.now = func() time.Time { return now }
 		return c
 	}
@@ -122,6 +128,127 @@ func TestContacts(t *testing.T) {
 	place.fails = false
 	c.write(ctx)
 	known("and after", "")
+}
+
+// TestContactsSweep: contacts end with their time, but not with a clock that is
+// wrong, and go on being swept when it has been put back.
+func TestContactsSweep(t *testing.T) {
+	ctx := t.Context()
+	path := filepath.Join(t.TempDir(), "db")
+	db, err := sqlite.Open(ctx, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var log strings.Builder
+	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	c := newContacts(db, db, slog.New(slog.NewTextHandler(&log, nil)))
+	c.now = func() time.Time { return now }
+	of := store.Contact{Author: "a@sender.example", Recipient: "b@example.org", Time: now.Add(10 * 24 * time.Hour)}
+	if err := db.Meet(ctx, []store.Contact{of}); err != nil {
+		t.Fatal(err)
+	}
+	kept := func(what string, want bool) {
+		t.Helper()
+		c.sweep(ctx)
+		if ok, err := db.Met(ctx, store.Contact{Author: of.Author, Recipient: of.Recipient}); err != nil || ok != want {
+			t.Errorf("%s: kept is %v, %v", what, ok, err)
+		}
+	}
+	start := now
+	kept("at first", true)
+	now = start.AddDate(1, 0, 0)
+	kept("a jump of a year", true)
+	now = start.Add(time.Hour)
+	kept("put back", true)
+	for now.Before(of.Time) {
+		kept("in its time", true)
+		now = now.Add(12 * time.Hour)
+	}
+	kept("its time is over", false)
+	db.Close()
+	now = now.Add(time.Hour)
+	c.sweep(ctx)
+	if !strings.Contains(log.String(), "old contacts are not forgotten") {
+		t.Error(&log)
+	}
+}
+
+// TestContactsForgotten: what is being written while somebody is forgotten does
+// not come back.
+func TestContactsForgotten(t *testing.T) {
+	ctx := t.Context()
+	db, err := sqlite.Open(ctx, filepath.Join(t.TempDir(), "db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	begun, goOn := make(chan struct{}), make(chan struct{})
+	place := &brokenContacts{Contacts: db, slow: func() { close(begun); <-goOn }}
+	c := newContacts(place, db, slog.New(slog.DiscardHandler))
+	of := pair{mail.Path{Local: "a", Domain: "sender.example"}, mail.Path{Local: "b", Domain: "example.org"}}
+	c.wait[of] = time.Now().Add(time.Hour)
+	var wg sync.WaitGroup
+	wg.Go(func() { c.write(ctx) })
+	<-begun
+	wg.Go(func() {
+		if n, err := c.forget(ctx, of.author.String()); n != 1 || err != nil {
+			t.Errorf("forgot %d, %v", n, err)
+		}
+	})
+	time.Sleep(10 * time.Millisecond) // it would be done by then, if it did not wait
+	close(goOn)
+	wg.Wait()
+	if ok, err := c.Met(ctx, of.author, of.to); ok || err != nil {
+		t.Errorf("known %v, %v", ok, err)
+	}
+}
+
+// TestContactsLocked: another program that writes to the database keeps nobody
+// from being known, and what is to be noted waits.
+func TestContactsLocked(t *testing.T) {
+	ctx := t.Context()
+	path := filepath.Join(t.TempDir(), "db")
+	db, err := sqlite.Open(ctx, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	author, known, other := mail.Path{Local: "a", Domain: "sender.example"}, mail.Path{Local: "b", Domain: "example.org"}, mail.Path{Local: "c", Domain: "example.org"}
+	if err := db.Meet(ctx, []store.Contact{{Author: author.String(), Recipient: known.String(), Time: time.Now().Add(time.Hour)}}); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := sql.Open("sqlite", "file:"+path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	conn, err := lock.Conn(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.ExecContext(ctx, "BEGIN EXCLUSIVE"); err != nil {
+		t.Fatal(err)
+	}
+	c := newContacts(db, db, slog.New(slog.DiscardHandler))
+	c.wait[pair{author, other}] = time.Now().Add(time.Hour)
+	var wg sync.WaitGroup
+	wg.Go(func() { c.write(ctx) })
+	for to, want := range map[mail.Path]bool{known: true, other: false} {
+		quick, cancel := context.WithTimeout(ctx, 5*time.Second)
+		if ok, err := c.Met(quick, author, to); ok != want || err != nil {
+			t.Errorf("%s: %v, %v", to, ok, err)
+		}
+		cancel()
+	}
+	if _, err := conn.ExecContext(ctx, "ROLLBACK"); err != nil {
+		t.Fatal(err)
+	}
+	wg.Wait()
+	if ok, err := c.Met(ctx, author, other); !ok || err != nil {
+		t.Errorf("after the lock: %v, %v", ok, err)
+	}
 }
 
 // TestExplainWritesNothing: explain reads who has written before, and changes not

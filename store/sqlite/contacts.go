@@ -112,12 +112,32 @@ func (db *DB) Unmeet(ctx context.Context, address string) (int, error) {
 	return int(gone), wrap("forget contacts", err)
 }
 
+// partAtOnce is how many contacts one commit removes: other writes wait for it.
+const partAtOnce = 5_000
+
 // Part implements store.Contacts.
-func (db *DB) Part(ctx context.Context, now time.Time) error {
-	return wrap("expire contacts", db.do(ctx, func(ctx context.Context, w *session) error {
-		_, err := w.exec(ctx, "DELETE FROM contact WHERE until <= ?", now.Unix())
-		return err
-	}))
+func (db *DB) Part(ctx context.Context, now time.Time, most int) error {
+	over, first := now.Unix(), int64(0)
+	err := db.read.QueryRowContext(ctx, "SELECT until FROM contact ORDER BY until DESC LIMIT 1 OFFSET ?", most).Scan(&first)
+	switch {
+	case err == nil:
+		over = max(over, first)
+	case !errors.Is(err, sql.ErrNoRows):
+		return wrap("expire contacts", db.explain(err))
+	}
+	for gone := int64(partAtOnce); gone == partAtOnce; {
+		err := db.do(ctx, func(ctx context.Context, w *session) error {
+			result, err := w.exec(ctx, "DELETE FROM contact WHERE (author, recipient) IN (SELECT author, recipient FROM contact WHERE until <= ? ORDER BY until LIMIT ?)", over, partAtOnce)
+			if err == nil {
+				gone, err = result.RowsAffected()
+			}
+			return err
+		})
+		if err != nil {
+			return wrap("expire contacts", err)
+		}
+	}
+	return nil
 }
 
 // ReadContacts opens the database file at path for reading only, whoever else has

@@ -13,6 +13,7 @@ import (
 func Contacts(t *testing.T, open func(t *testing.T) store.Contacts) {
 	t.Run("meet and forget", func(t *testing.T) { contactsMeet(t, open(t)) })
 	t.Run("expire", func(t *testing.T) { contactsExpire(t, open(t)) })
+	t.Run("bound", func(t *testing.T) { contactsBound(t, open(t)) })
 }
 
 func contact(a, b string, at time.Time) store.Contact {
@@ -68,9 +69,33 @@ func contactsExpire(t *testing.T, s store.Contacts) {
 				t.Errorf("%d: %v", i, got)
 			}
 		}
-		must(t, s.Part(ctx, now))
+		must(t, s.Part(ctx, now, 5))
 	}
 	if n, err := s.Unmeet(ctx, "a@x.example"); err != nil || n != 5 {
+		t.Errorf("%d are left, %v", n, err)
+	}
+}
+
+// contactsBound: of too many those go that would be the first to go.
+func contactsBound(t *testing.T, s store.Contacts) {
+	ctx := context.Background()
+	const all, most = 12_000, 500
+	var many []store.Contact
+	for i := range all {
+		many = append(many, store.Contact{Author: "a@x.example", Recipient: fmt.Sprint(i), Time: Epoch.Add(time.Duration((i*7919)%all) * time.Second)})
+	}
+	must(t, s.Meet(ctx, many))
+	must(t, s.Part(ctx, time.Time{}, all))
+	if !met(t, s, "a@x.example", "0", Epoch.Add(-time.Second)) {
+		t.Error("something is gone, although there is room and no time is over")
+	}
+	must(t, s.Part(ctx, time.Time{}, most))
+	for _, c := range many {
+		if want := c.Time.Sub(Epoch) >= (all-most)*time.Second; met(t, s, c.Author, c.Recipient, Epoch.Add(-time.Second)) != want {
+			t.Fatalf("%s: %v", c.Time, !want)
+		}
+	}
+	if n, err := s.Unmeet(ctx, "a@x.example"); err != nil || n != most {
 		t.Errorf("%d are left, %v", n, err)
 	}
 }
