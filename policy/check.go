@@ -84,7 +84,8 @@ func (c *compiler) checkSite() {
 	} else if p, err := mail.ParsePath(s.Admin, true); err != nil || p.Domain == "" {
 		c.log.value(c.root.find("site", "admin"), "site.admin: %q is not a mail address", s.Admin)
 	}
-	if _, err := time.LoadLocation(s.Timezone); err != nil {
+	var err error
+	if c.p.zone, err = time.LoadLocation(s.Timezone); err != nil {
 		c.log.value(c.root.find("site", "timezone"), `site.timezone: %q is not a time zone: write it as in "Europe/Paris"`, s.Timezone)
 	}
 }

@@ -242,6 +242,33 @@ func TestTimes(t *testing.T) {
 	}
 }
 
+// TestTimezone: a time without a zone is one of [site] timezone, summer and
+// winter; one with a zone is what it says.
+func TestTimezone(t *testing.T) {
+	for moment, want := range map[string]string{
+		"2026-03-01":            "2026-02-28T23:00:00Z",
+		`"2026-07-01"`:          "2026-06-30T22:00:00Z",
+		"2026-07-01T08:30:00":   "2026-07-01T06:30:00Z",
+		`"2026-07-01 08:30:00"`: "2026-07-01T06:30:00Z",
+		"2026-07-01T08:30:00Z":  "2026-07-01T08:30:00Z",
+	} {
+		text := strings.Replace(fakeHead, "[site]\n", "[site]\ntimezone = \"Europe/Paris\"\n", 1) +
+			"[[rule]]\nname = \"r\"\nmatch = { to = \"bob@example.org\" }\naction = \"discard\"\nactive_from = " + moment + "\n"
+		p, err := Load("p.toml", []byte(text), fakeOptions())
+		if err != nil {
+			t.Fatal(err)
+		}
+		from, _ := time.Parse(time.RFC3339, want)
+		for at, fate := range map[time.Time]string{from: "discard", from.Add(-time.Second): "relay"} {
+			tx := mailTo("", "bob@example.org")
+			tx.At = at
+			if d := p.Decide(tx, ran())[0]; d.Disposition.String() != fate {
+				t.Errorf("active_from = %s: %s at %s, want %s", moment, d.Disposition, at, fate)
+			}
+		}
+	}
+}
+
 // TestMatchKeys tries every key of the policy itself both ways.
 func TestMatchKeys(t *testing.T) {
 	const message = "From: Ann <ann@sender.example>\nSubject: =?utf-8?q?R=C3=89SERV=C3=89?= [Secure]\nX-Mailer: Bulk 3"

@@ -260,7 +260,11 @@ func (d *decoder) into(n *node, v reflect.Value, where string) {
 func (d *decoder) text(n *node, where string, read func(string) error) {
 	s, ok := n.value.(string)
 	if t, is := n.value.(time.Time); is {
-		s, ok = t.Format(time.RFC3339), true
+		layout := time.RFC3339
+		if strings.HasSuffix(t.Location().String(), "-local") { // how the TOML library says that no zone was named
+			layout = "2006-01-02T15:04:05"
+		}
+		s, ok = t.Format(layout), true
 	}
 	if !ok || n.kind != scalarNode {
 		if err := read(fmt.Sprint(n.value)); err != nil && n.kind == scalarNode {

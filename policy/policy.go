@@ -4,6 +4,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"postern/filters"
 	"postern/mail"
@@ -45,6 +46,7 @@ type Policy struct {
 	splits   bool // a rule may come out differently for two recipients
 	watching bool // some rule is only watched
 	domains  map[string]bool
+	zone     *time.Location // [site] timezone
 }
 
 // Chain returns the filters, configured and linked in order.

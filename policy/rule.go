@@ -434,12 +434,12 @@ func (c *compiler) ruleNotify(r *rule, t *ruleTable) {
 // ruleTimes reads active_from and expires.
 func (c *compiler) ruleTimes(r *rule, t *ruleTable) {
 	if t.ActiveFrom != nil {
-		r.from = t.ActiveFrom.Time
+		r.from = t.ActiveFrom.in(c.p.zone)
 	}
 	if t.Expires == nil {
 		return
 	}
-	r.until = t.Expires.Time
+	r.until = t.Expires.in(c.p.zone)
 	n := r.node.child("expires")
 	switch {
 	case r.until.IsZero():

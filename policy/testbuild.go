@@ -44,7 +44,7 @@ func (p *Policy) transaction(t *Test) *mail.Transaction {
 	if m.TLS {
 		s.TLS = mail.TLSFacts{Version: "TLS1.3", Cipher: "TLS_AES_256_GCM_SHA384"}
 	}
-	tx := &mail.Transaction{ID: "test", Session: s, At: m.At.Time}
+	tx := &mail.Transaction{ID: "test", Session: s, At: m.At.in(p.zone)}
 	if tx.At.IsZero() {
 		tx.At = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 	}

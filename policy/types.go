@@ -48,17 +48,31 @@ func parseNetwork(s string) (netip.Prefix, error) {
 }
 
 // A Moment is a date, or a date and time: "2026-12-31", "2026-12-31T18:00:00Z".
-type Moment struct{ time.Time }
+// Where it names no zone, it is one of [site] timezone.
+type Moment struct {
+	time.Time
+	local bool // no zone was named: Time has the wall clock in UTC
+}
 
-// UnmarshalText reads a date (midnight UTC) or an RFC 3339 time.
+// UnmarshalText reads a date (its midnight), a date and time, or an RFC 3339 time.
 func (m *Moment) UnmarshalText(text []byte) error {
-	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02 15:04:05", time.DateOnly} {
+	for i, layout := range []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02 15:04:05", time.DateOnly} {
 		if t, err := time.Parse(layout, string(text)); err == nil {
-			m.Time = t
+			m.Time, m.local = t, i > 0
 			return nil
 		}
 	}
 	return fmt.Errorf("%q is not a time: write it as in 2026-12-31 or 2026-12-31T18:00:00Z", text)
+}
+
+// in returns the moment, for which a zone that was not named is z.
+func (m *Moment) in(z *time.Location) time.Time {
+	if !m.local || z == nil {
+		return m.Time
+	}
+	y, month, d := m.Date()
+	h, minute, s := m.Clock()
+	return time.Date(y, month, d, h, minute, s, 0, z)
 }
 
 // A Rate is a number of messages in a time: "100/1m". Its zero value limits

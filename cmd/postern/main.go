@@ -18,6 +18,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	_ "time/tzdata" // [site] timezone, on machines that know no zones
 
 	"github.com/alecthomas/kong"
 )
