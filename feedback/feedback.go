@@ -151,7 +151,7 @@ func (r *Reporter) Flush(ctx context.Context) error {
 	r.mu.Unlock()
 	left, err := r.write(ctx, seen, subjects)
 	if lost += left; lost > 0 {
-		r.o.Log.Warn("DMARC reports leave messages out: there are too many different ones", "messages", lost)
+		r.o.Log.Warn("DMARC reports leave messages out: there are too many different ones, or their day is reported already", "messages", lost)
 	}
 	if err != nil {
 		r.restore(seen, subjects)

@@ -3,8 +3,10 @@ package feedback
 import (
 	"bytes"
 	"context"
+	"encoding/xml"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
 	"path/filepath"
@@ -68,6 +70,7 @@ type desk struct {
 	mails  [][]byte
 	to     []string
 	signs  bool
+	block  func(ctx context.Context) error // before a submission
 }
 
 func (d *desk) Now() time.Time {
@@ -88,9 +91,14 @@ func (d *desk) at(text string) {
 	d.mu.Unlock()
 }
 
-func (d *desk) submit(_ context.Context, from mail.Path, to []mail.Recipient, content []byte) (string, error) {
+func (d *desk) submit(ctx context.Context, from mail.Path, to []mail.Recipient, content []byte) (string, error) {
 	if !from.IsNull() || len(to) != 1 {
 		d.t.Errorf("from %s to %v", from, to)
+	}
+	if d.block != nil {
+		if err := d.block(ctx); err != nil {
+			return "", err
+		}
 	}
 	if err := d.refuse[to[0].Path.String()]; err != nil {
 		return "", err
@@ -219,8 +227,8 @@ func TestSpread(t *testing.T) {
 	times := map[time.Time]bool{}
 	for i := range 50 {
 		s := &store.Subject{Day: "2026-11-21", Name: fmt.Sprintf("d%d.example", i)}
-		at := due(s, stateOf(s))
-		if at.Format(time.DateOnly) != "2026-11-22" || at.Hour() > 3 || at != due(s, stateOf(s)) {
+		at := due(s, stateOf(s), time.Time{})
+		if at.Format(time.DateOnly) != "2026-11-22" || at.Hour() > 3 || at != due(s, stateOf(s), time.Time{}) {
 			t.Errorf("%s at %s", s.Name, at)
 		}
 		times[at.Truncate(time.Minute)] = true
@@ -282,6 +290,115 @@ func TestSentTwice(t *testing.T) {
 		t.Errorf("%d mails, or they differ", len(d.mails))
 	}
 	d.want("sent", d.show(), "21 a.example sent 1 rua@a.example")
+}
+
+// TestStopped: a process that is told to stop while it sends notes what it has
+// sent, and counts the rest for no failure.
+func TestStopped(t *testing.T) {
+	d := newDesk(t)
+	d.see("a.example", "192.0.2.1", 1, func(f *dmarc.Finding) {
+		f.RUA = []dmarc.URI{{Text: "mailto:a@a.example"}, {Text: "mailto:b@a.example"}}
+	})
+	d.see("b.example", "192.0.2.1", 1)
+	d.at("2026-11-22T04:00:00Z")
+	ctx, stop := context.WithCancel(t.Context())
+	d.block = func(ctx context.Context) error {
+		if len(d.to) == 1 {
+			stop()
+		}
+		return ctx.Err()
+	}
+	d.r.Tick(ctx)
+	d.block = nil
+	d.want("stopped", d.show(), "21 a.example waiting 1 a@a.example; 21 b.example waiting 1")
+	d.start()
+	d.r.Tick(t.Context())
+	d.want("sent", d.show(), "21 a.example sent 1 a@a.example b@a.example; 21 b.example sent 1 rua@b.example")
+	if !slices.Equal(d.to, []string{"a@a.example", "b@a.example", "rua@b.example"}) {
+		t.Errorf("sent to %q\n%s", d.to, d.log)
+	}
+}
+
+// TestSlow: a report may take a minute, and what took too long is put off.
+func TestSlow(t *testing.T) {
+	d := newDesk(t)
+	d.see("a.example", "192.0.2.1", 1)
+	d.see("b.example", "192.0.2.1", 1)
+	d.at("2026-11-22T04:00:00Z")
+	d.block = func(ctx context.Context) error {
+		if end, ok := ctx.Deadline(); !ok || time.Until(end) > oneTurn {
+			t.Errorf("it may take until %s", end)
+		}
+		return context.DeadlineExceeded
+	}
+	d.r.Tick(t.Context())
+	d.want("slow", d.show(), "21 a.example failing 1; 21 b.example failing 1")
+}
+
+// TestClock: what was noted by a wrong clock does not hold for ever.
+func TestClock(t *testing.T) {
+	d := newDesk(t)
+	d.see("a.example", "192.0.2.1", 1)
+	d.r.Flush(t.Context())
+	d.refuse["rua@a.example"] = errors.New("no")
+	d.at("2031-01-01T00:00:00Z")
+	d.r.send(t.Context())
+	d.want("far ahead", d.show(), "21 a.example failing 1")
+	delete(d.refuse, "rua@a.example")
+	d.at("2026-11-22T04:00:00Z")
+	d.r.Tick(t.Context())
+	d.want("put back", d.show(), "21 a.example sent 1 rua@a.example")
+	d.at("2026-11-21T23:00:00Z")
+	d.see("a.example", "192.0.2.1", 3)
+	d.r.Tick(t.Context())
+	d.want("put back before its day was over", d.show(), "21 a.example sent 1 rua@a.example")
+	if !strings.Contains(d.log.String(), "or their day is reported already\" messages=3") {
+		t.Error(d.log)
+	}
+}
+
+// TestHostile: what strangers wrote as domain and selector breaks out of nothing.
+func TestHostile(t *testing.T) {
+	d := newDesk(t)
+	texts := []string{"</selector><count>9</count>", "]]>&lt;&#0;", "a\x00b\x1b[2J\x7f", "a\xff\xfe\xc0", "\ufffe\uffff\u2028", "\r\nBcc: <x@y.example>", "\" onload=\"", "<!DOCTYPE x [<!ENTITY a SYSTEM \"file:///etc/passwd\">]>&a;"}
+	for _, text := range texts {
+		d.see("a.example", "192.0.2.1", 1, func(f *dmarc.Finding) {
+			f.Policy.FO = text
+			f.Record.HeaderFrom, f.Record.EnvelopeFrom, f.Record.EnvelopeTo = text, text, text
+			f.Record.AuthDKIM = []report.Auth{{Domain: text, Selector: text, Result: "fail"}}
+			f.Record.AuthSPF = []report.Auth{{Domain: text, Scope: "mfrom", Result: "fail"}}
+		})
+	}
+	d.at("2026-11-22T04:00:00Z")
+	text, err := d.r.XML(t.Context(), "a.example", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	elements := map[string]int{}
+	for dec := xml.NewDecoder(bytes.NewReader(text)); ; {
+		token, err := dec.Token()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatalf("%v:\n%s", err, text)
+		}
+		if e, ok := token.(xml.StartElement); ok {
+			elements[e.Name.Local]++
+			if len(e.Attr) > 0 && e.Name.Local != "feedback" {
+				t.Errorf("%v", e)
+			}
+		}
+	}
+	for _, name := range []string{"count", "selector", "envelope_to", "record"} {
+		if elements[name] != len(texts) {
+			t.Errorf("%d %s, want %d", elements[name], name, len(texts))
+		}
+	}
+	d.r.Tick(t.Context())
+	if len(d.mails) != 1 || bytes.Contains(d.mails[0], []byte("Bcc")) {
+		t.Errorf("%d messages", len(d.mails))
+	}
 }
 
 // TestNobodyWillHaveIt: a report without an address is done with, one whose DNS

@@ -22,6 +22,7 @@ const (
 	spread    = 3 * time.Hour
 	firstWait = 15 * time.Minute
 	longWait  = 6 * time.Hour
+	oneTurn   = time.Minute // of sending; then counts are written again
 )
 
 // A state is what is kept of the sending of a report.
@@ -44,9 +45,10 @@ func stateOf(s *store.Subject) state {
 	return st
 }
 
-// due is when a report is to be sent: the same time whoever asks.
-func due(s *store.Subject, st state) time.Time {
-	if !st.Next.IsZero() {
+// due is when a report is to be sent: the same time whoever asks. A next try that
+// is further away than any is was noted when the clock was wrong.
+func due(s *store.Subject, st state, now time.Time) time.Time {
+	if !st.Next.IsZero() && !st.Next.After(now.Add(longWait)) {
 		return st.Next
 	}
 	_, end, err := span(s.Day)
@@ -64,7 +66,8 @@ func span(day string) (begin, end time.Time, err error) {
 	return begin, begin.AddDate(0, 0, 1), err
 }
 
-// send sends what is due.
+// send sends what is due, for a time: domains whose DNS is slow keep neither the
+// others waiting for long nor the counts from being written.
 func (r *Reporter) send(ctx context.Context) {
 	r.work.Lock()
 	defer r.work.Unlock()
@@ -78,11 +81,13 @@ func (r *Reporter) send(ctx context.Context) {
 		return
 	}
 	now := r.o.Now()
+	ctx, cancel := context.WithTimeout(ctx, oneTurn)
+	defer cancel()
 	unsigned := !r.o.Signs(set.From.Domain)
 	for i := range subjects {
 		s := &subjects[i]
 		st := stateOf(s)
-		if s.Closed || s.Day >= day(now) || now.Before(due(s, st)) || ctx.Err() != nil {
+		if s.Closed || s.Day >= day(now) || now.Before(due(s, st, now)) || ctx.Err() != nil {
 			continue
 		}
 		if unsigned {
@@ -90,19 +95,24 @@ func (r *Reporter) send(ctx context.Context) {
 			r.o.Log.Warn("DMARC reports are not signed with DKIM, so that nobody need believe them: [filter.dkimsign] needs a key", "domain", set.From.Domain)
 		}
 		err := r.sendOne(ctx, set, s, &st)
-		if err != nil {
+		switch {
+		case err != nil && errors.Is(ctx.Err(), context.Canceled): // we stop: it has not failed
+		case err != nil:
 			st.Next, st.Error = now.Add(min(firstWait<<min(st.Tries, 10), longWait)), err.Error()
 			st.Tries++
 			r.o.Log.Warn("send DMARC report: it is tried again", "domain", s.Name, "day", s.Day, "next", st.Next, "error", err)
-		} else {
+		default:
 			st.Done, st.Error = now, ""
 		}
 		r.keep(ctx, s, st)
 	}
 }
 
-// keep writes the state of a report down.
+// keep writes the state of a report down, although we may have been told to stop:
+// what was sent is not to be sent again.
 func (r *Reporter) keep(ctx context.Context, s *store.Subject, st state) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
 	if err := r.o.Tallies.Note(ctx, s.Day, s.Name, []byte(encode(st)), !st.Done.IsZero()); err != nil {
 		r.o.Log.Error("note that a DMARC report was sent: it may be sent again", "domain", s.Name, "day", s.Day, "error", err)
 	}

@@ -31,7 +31,8 @@ func (r *Reporter) Statuses(ctx context.Context) ([]Status, error) {
 	if err != nil {
 		return nil, err
 	}
-	today := day(r.o.Now())
+	now := r.o.Now()
+	today := day(now)
 	all := []Status{}
 	for i := range subjects {
 		s := &subjects[i]
@@ -52,7 +53,7 @@ func (r *Reporter) Statuses(ctx context.Context) ([]Status, error) {
 			out.State = "waiting"
 		}
 		if !s.Closed {
-			out.Due = due(s, st)
+			out.Due = due(s, st, now)
 		}
 		all = append(all, out)
 	}

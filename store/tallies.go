@@ -14,8 +14,8 @@ type Tallies interface {
 	// Rows returns the rows of a subject with their counts, the largest first. A
 	// subject that is closed or not there has none.
 	Rows(ctx context.Context, day, name string) ([]Tally, error)
-	// Note keeps a state for a subject. If closed it removes its rows, and no more
-	// are added. ErrNotFound.
+	// Note keeps a state for a subject. If closed it removes its rows and what is
+	// known of it, and no more are added. ErrNotFound.
 	Note(ctx context.Context, day, name string, state []byte, closed bool) error
 	// Expire removes the subjects of the days before a day, with their rows, and
 	// returns how many there were, and how many of them were not closed.

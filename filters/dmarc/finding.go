@@ -37,7 +37,7 @@ func (f *finder) finding(tx *mail.Transaction, in filters.Results, j *judgement)
 	}
 	r := j.record
 	found := &Finding{
-		Policy: published(r), RUA: r.RUA, Misread: r.Misread, Pass: j.value == pass, Given: j.given, Asked: j.policy,
+		Policy: published(r), RUA: useful(r.RUA), Misread: r.Misread, Pass: j.value == pass, Given: j.given, Asked: j.policy,
 		Record: report.Record{
 			Source: source, DKIM: fail, SPF: fail, HeaderFrom: clip(j.domain), EnvelopeFrom: clip(tx.ReversePath.Domain), EnvelopeTo: clip(recipientDomain(tx)),
 		},
@@ -45,6 +45,21 @@ func (f *finder) finding(tx *mail.Transaction, in filters.Results, j *judgement)
 	found.Carrier = found.Pass && report.IsSubject(tx.Message.Subject())
 	f.results(tx, in, j, &found.Record)
 	return found
+}
+
+// maxURI is the longest URI that is kept: no address is longer.
+const maxURI = 512
+
+// useful returns those of the URIs that Destinations looks at, and one more if
+// there are more: they are kept for each domain and day.
+func useful(rua []URI) []URI {
+	var all []URI
+	for _, u := range rua {
+		if len(u.Text) <= maxURI && len(all) <= maxDestinations {
+			all = append(all, u)
+		}
+	}
+	return all
 }
 
 // published is the record as a report shows it (RFC 9990 section 3.1.1.5: with

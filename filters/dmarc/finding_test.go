@@ -200,3 +200,18 @@ func TestValidateSite(t *testing.T) {
 		}
 	}
 }
+
+// TestUseful: of the addresses in a record, which is anybody's, few are kept.
+func TestUseful(t *testing.T) {
+	var many []URI
+	for i := range 100 {
+		many = append(many, URI{Text: fmt.Sprintf("mailto:a%d@b.example", i)}, URI{Text: "mailto:a@b.example?" + strings.Repeat("x", maxURI)})
+	}
+	got := useful(many)
+	if len(got) != maxDestinations+1 || got[1] != many[2] {
+		t.Errorf("%d are kept: %v", len(got), got)
+	}
+	if got := useful(many[:3]); len(got) != 2 {
+		t.Errorf("%v", got)
+	}
+}

@@ -107,7 +107,7 @@ func (db *DB) Note(ctx context.Context, day, name string, state []byte, closed b
 		if _, err := w.exec(ctx, "DELETE FROM tally WHERE day = ? AND name = ?", day, name); err != nil {
 			return err
 		}
-		_, err = w.exec(ctx, "UPDATE subject SET rows = 0 WHERE day = ? AND name = ?", day, name)
+		_, err = w.exec(ctx, "UPDATE subject SET rows = 0, about = NULL WHERE day = ? AND name = ?", day, name)
 		return err
 	}))
 }

@@ -100,7 +100,7 @@ func talliesNote(t *testing.T, s store.Tallies) {
 	if left := add(); left != 2 {
 		t.Errorf("%d left out of what is closed, want 2", left)
 	}
-	expect(t, s, "d a (about 1) 0 rows 2 sent closed; d b (about 1) 1 rows 2 1=2")
+	expect(t, s, "d a () 0 rows 2 sent closed; d b (about 1) 1 rows 2 1=2")
 }
 
 func talliesExpire(t *testing.T, s store.Tallies) {
