@@ -201,7 +201,8 @@ func (g *Gateway) releaseDelivery(ctx context.Context, it *quarantine.Item, to [
 // decided about the message, and of a header that is cut nobody could take out
 // what only we may write.
 func wholeHeader(o mail.Options, size int64) mail.Options {
-	o.Limits.HeaderBytes, o.Limits.Fields = max(size, 1), max(int(size), 1)
+	usual := mail.DefaultLimits() // room for what we put on top, or it could not be signed
+	o.Limits.HeaderBytes, o.Limits.Fields = size+usual.HeaderBytes, int(size)+usual.Fields
 	return o
 }
 

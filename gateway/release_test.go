@@ -2,12 +2,19 @@ package gateway
 
 import (
 	"errors"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"postern/audit"
+	"postern/crypto/dkim"
+	"postern/dns"
+	"postern/filters"
+	"postern/filters/dkimsign"
 	"postern/mail"
+	"postern/policy"
 	"postern/quarantine"
 	"postern/spool"
 )
@@ -364,6 +371,61 @@ func TestReleaseLongHeader(t *testing.T) {
 		}
 		if got := w.spooled(0); strings.Contains(got, "forged") || strings.Count(got, "X-A: b\r\n") != size {
 			t.Errorf("%d fields: sent %d, forged %v", size, strings.Count(got, "X-A: b\r\n"), strings.Contains(got, "forged"))
+		}
+	}
+}
+
+// TestReleaseSigns: released mail of our own clients is signed, as it would have
+// been at once. What came from outside is not, whoever it says has written it, and
+// whoever gets it.
+func TestReleaseSigns(t *testing.T) {
+	_, pem, err := dkim.NewKey(dkim.Ed25519)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("RELEASE_KEY", string(pem))
+	w := newWorld(t, plan{})
+	rules := "[[rule]]\nname = \"hold\"\nmatch = { size_over = \"1B\" }\naction = \"quarantine\"\n[filter.dkimsign]\nselector = \"s\"\nkey = { env = \"RELEASE_KEY\" }\n"
+	p, err := policy.Load("policy.toml", []byte(w.policyText(rules)), policy.LoadOptions{Filters: append(testFilters(&w.opened)[:3], dkimsign.Filter)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, err := NewState(p, mail.Options{}, &filters.Env{Resolver: &dns.Zone{}, Now: time.Now, Log: slog.New(slog.DiscardHandler), Hostname: p.Site.Hostname, Domains: p.Site.Domains})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.g.Swap(st)
+	for _, c := range []struct {
+		l     letter
+		copy  mail.Path
+		signs bool
+	}{
+		{l: letter{listener: "out", from: "ann@ours.example", to: []string{"x@elsewhere.example"}, content: text("ann@ours.example")}, signs: true},
+		{l: letter{to: []string{"bob@ours.example"}, content: text("ann@ours.example")}},
+		{l: letter{from: "ann@ours.example", to: []string{"bob@ours.example"}, content: text("ann@ours.example")}},
+		{l: letter{to: []string{"bob@ours.example"}, content: text("ann@ours.example")}, copy: mail.Path{Local: "x", Domain: "elsewhere.example"}},
+	} {
+		before := len(w.spool.List())
+		if s := w.send(c.l); !s.data[0].OK() {
+			t.Fatal(s.one())
+		}
+		for _, it := range w.items() {
+			if it.State != quarantine.Held {
+				continue
+			}
+			if _, err := w.g.Release(t.Context(), Release{ID: it.ID, Copy: c.copy}); err != nil {
+				t.Fatal(err)
+			}
+			if err := w.quarantine.Delete(t.Context(), it.ID); err != nil { // what went out as a copy waits still
+				t.Fatal(err)
+			}
+		}
+		entries := w.spool.List()
+		if len(entries) != before+1 {
+			t.Fatalf("%d messages in the queue, want %d", len(entries), before+1)
+		}
+		if got := w.spooled(before); strings.Contains(got, "DKIM-Signature:") != c.signs {
+			t.Errorf("%+v: signed is not %v:\n%s", c.l, c.signs, got)
 		}
 	}
 }
