@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +11,6 @@ import (
 	"os/user"
 	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -20,6 +20,7 @@ import (
 	"postern/dns"
 	"postern/filters"
 	"postern/filters/dkimsign"
+	"postern/mail"
 	"postern/policy"
 )
 
@@ -70,7 +71,7 @@ func (k *dkimRotateCmd) rotation(g *globals) (*dkimsign.Rotation, error) {
 		return nil, err
 	}
 	for _, d := range k.Domains {
-		if !dkim.ValidName(d, 2) || !slices.ContainsFunc(p.Site.Domains, func(s string) bool { return d == s || strings.HasSuffix(d, "."+s) }) {
+		if !dkim.ValidName(d, 2) || !slices.ContainsFunc(p.Site.Domains, func(s string) bool { return mail.Within(d, s) }) {
 			return nil, &exitError{exitUsage, fmt.Errorf("%s is not among the domains of [site]: mail of its authors is not ours to sign", d)}
 		}
 	}
@@ -141,20 +142,13 @@ func (k *dkimRotateCmd) write(g *globals, reports []dkimsign.KeyReport) error {
 		if text == "" {
 			text = "signs"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.Domain, r.Selector, cmpOr(string(r.State), "gone"), text)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.Domain, r.Selector, cmp.Or(string(r.State), "gone"), text)
 	}
 	if publish > 0 {
 		fmt.Fprintf(w, "Publish %s, then run this again. A resolver that has looked for a record before may not see it at once.\n",
 			map[bool]string{true: "the record above", false: "the records above"}[publish == 1])
 	}
 	return w.Flush()
-}
-
-func cmpOr(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }
 
 // ownState returns an error if the state directory is another user's: what is

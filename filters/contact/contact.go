@@ -19,6 +19,7 @@ package contact
 import (
 	"context"
 	"strings"
+	"time"
 
 	"postern/filters"
 	"postern/mail"
@@ -27,9 +28,9 @@ import (
 // maxEvidence bounds what is shown of a field.
 const maxEvidence = 120
 
-// DefaultRemember is how long contacts are remembered: long enough for who writes
+// remember is how long contacts are remembered: long enough for who writes
 // once in a quarter.
-const DefaultRemember = filters.Duration(100 * 24 * 3600e9)
+const remember = filters.Duration(100 * 24 * time.Hour)
 
 // Filter declares the contact filter.
 var Filter = &filters.Filter{
@@ -53,7 +54,7 @@ var Filter = &filters.Filter{
 			Say: [2]string{"from an author who writes for the first time: %s", "d’un auteur qui écrit pour la première fois : %s"}, Symbols: []string{"FIRST_CONTACT"},
 		},
 	},
-	New: func() filters.Checker { return &Checker{Remember: DefaultRemember} },
+	New: func() filters.Checker { return &Checker{Remember: remember} },
 }
 
 // Checker holds the settings.
