@@ -27,7 +27,6 @@ package feedback
 
 import (
 	"context"
-	"encoding/json"
 	"log/slog"
 	"sync"
 	"time"
@@ -252,13 +251,4 @@ func (r *Reporter) sweep(ctx context.Context) {
 	case removed > 0:
 		r.o.Log.Info("what is known of old DMARC reports is removed", "reports", removed)
 	}
-}
-
-// encode writes what is kept as JSON.
-func encode(v any) string {
-	b, err := json.Marshal(v)
-	if err != nil {
-		panic(err) // structs of texts and numbers
-	}
-	return string(b)
 }

@@ -357,6 +357,19 @@ func TestClock(t *testing.T) {
 	}
 }
 
+// TestNoSuchYear: a time that cannot be written down is logged, and ends nothing.
+func TestNoSuchYear(t *testing.T) {
+	d := newDesk(t)
+	d.see("a.example", "192.0.2.1", 1)
+	d.r.Flush(t.Context())
+	d.refuse["rua@a.example"] = errors.New("no")
+	d.at("9999-12-31T23:59:00Z") // the next try is in the year 10000, which JSON does not know
+	d.r.send(t.Context())
+	if len(d.mails) != 0 || !strings.Contains(d.log.String(), "it may be sent again") {
+		t.Errorf("%d mails; %s", len(d.mails), d.log)
+	}
+}
+
 // TestHostile: what strangers wrote as domain and selector breaks out of nothing.
 func TestHostile(t *testing.T) {
 	d := newDesk(t)

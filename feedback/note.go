@@ -1,6 +1,8 @@
 package feedback
 
 import (
+	"encoding/json"
+
 	"postern/filters"
 	"postern/filters/dmarc"
 	"postern/filters/dmarc/report"
@@ -30,17 +32,18 @@ func (r *Reporter) Note(tx *mail.Transaction, rs filters.Results, ds []policy.De
 
 // count adds one message to a record.
 func (r *Reporter) count(found *dmarc.Finding, rec report.Record) {
-	k := key{subject{day(r.o.Now()), found.Policy.Domain}, encode(rec)}
-	known := encode(about{found.Policy, found.RUA, found.Misread})
+	row, err := json.Marshal(rec)
+	known, errKnown := json.Marshal(about{found.Policy, found.RUA, found.Misread})
+	k := key{subject{day(r.o.Now()), found.Policy.Domain}, string(row)}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n := r.seen[k]
-	if n == 0 && len(r.seen) >= maxMemory {
+	if err != nil || errKnown != nil || n == 0 && len(r.seen) >= maxMemory {
 		r.lost++
 		return
 	}
 	r.seen[k] = n + 1
-	r.about[k.subject] = []byte(known)
+	r.about[k.subject] = known
 	if n == 0 && len(r.seen) == maxMemory/2 {
 		select {
 		case r.full <- struct{}{}:

@@ -113,7 +113,11 @@ func (r *Reporter) send(ctx context.Context) {
 func (r *Reporter) keep(ctx context.Context, s *store.Subject, st state) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	if err := r.o.Tallies.Note(ctx, s.Day, s.Name, []byte(encode(st)), !st.Done.IsZero()); err != nil {
+	text, err := json.Marshal(st)
+	if err == nil {
+		err = r.o.Tallies.Note(ctx, s.Day, s.Name, text, !st.Done.IsZero())
+	}
+	if err != nil {
 		r.o.Log.Error("note that a DMARC report was sent: it may be sent again", "domain", s.Name, "day", s.Day, "error", err)
 	}
 }
