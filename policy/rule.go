@@ -488,7 +488,8 @@ func (c *compiler) checkClaims(r *rule) {
 	for _, table := range r.except {
 		i := slices.IndexFunc(table, func(cond *condition) bool { return marks(cond, listSymbol) })
 		sure := func(cond *condition) bool {
-			return contains([]string{"client", "user", "listener", "to"}, cond.key) || len(cond.marks) == 1 && marks(cond, trustSymbol)
+			// Only mail on its way in is judged by DMARC: that direction sets nobody apart.
+			return contains(certain, cond.key) && cond.key != "direction" || len(cond.marks) == 1 && marks(cond, trustSymbol)
 		}
 		if i >= 0 && !slices.ContainsFunc(table, sure) {
 			c.log.key(table[i].node, `rule %q is about DMARC: it takes no exception by %s alone, which anyone can claim: add arc = "trusted", or the client`, r.name, listClaim)
