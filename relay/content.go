@@ -36,6 +36,7 @@ type contentWriter struct {
 	prev    [2]byte
 	total   int64 // octets of content taken
 	pending int   // octets not yet written
+	begun   bool  // some were written: time has passed
 	scratch []byte
 	pieces  net.Buffers
 	out     net.Buffers // what WriteTo consumes
@@ -49,7 +50,7 @@ var contentWriters = sync.Pool{New: func() any {
 // newContentWriter returns a writer to c.
 func newContentWriter(c *conn, stuff bool) *contentWriter {
 	w := contentWriters.Get().(*contentWriter)
-	w.c, w.stuff, w.prev, w.total = c, stuff, [2]byte{'\r', '\n'}, 0
+	w.c, w.stuff, w.prev, w.total, w.begun = c, stuff, [2]byte{'\r', '\n'}, 0, false
 	w.reset()
 	return w
 }
@@ -253,6 +254,7 @@ func (w *contentWriter) flush() error {
 	if w.pending == 0 {
 		return nil
 	}
+	w.begun = true
 	w.c.writeDeadline(w.c.o.BlockTimeout)
 	var err error
 	if len(w.pieces) == 1 {
@@ -285,7 +287,9 @@ func (w *contentWriter) end(endSent *bool, early bool) error {
 			return err
 		}
 	}
-	if early && !w.c.quiet() {
+	// Content that goes out in one write follows at once on the reply that asked
+	// for it: what came with that reply has been read.
+	if early && (w.c.r.Buffered() > 0 || w.begun && !w.c.quiet()) {
 		return errEarly
 	}
 	*endSent = true

@@ -64,6 +64,7 @@ func (w *contentWriter) sendFile(socket *net.TCPConn, o opener, off, n int64) (s
 	if _, err := f.Seek(off, io.SeekStart); err != nil {
 		return 0, fmt.Errorf("%w: read: %w", errContent, err)
 	}
+	w.begun = true
 	for sent < n {
 		w.c.writeDeadline(w.c.o.BlockTimeout)
 		k, err := socket.ReadFrom(io.LimitReader(f, min(n-sent, blockSize)))

@@ -190,7 +190,7 @@ func (t *transaction) next() (mail.Reply, *failure) {
 func (t *transaction) reply(limit time.Duration) (mail.Reply, *failure) {
 	if !t.c.r.ahead() {
 		t.c.readDeadline(limit)
-		if t.read > 0 && t.c.socket != nil { // part of the group has come: the rest may wait for our ACK
+		if t.partly() && t.c.socket != nil {
 			_ = t.c.socket.Control(quickAck) // without it the rest comes a little later
 		}
 	}
@@ -204,6 +204,12 @@ func (t *transaction) reply(limit time.Duration) (mail.Reply, *failure) {
 		return mail.Reply{}, &failure{forClient(reply), fmt.Errorf("%w: %s", errCloses, reply)}
 	}
 	return reply, nil
+}
+
+// partly reports whether some of the replies to what was sent in one write have
+// come and others have not: these may wait for our ACK of those.
+func (t *transaction) partly() bool {
+	return t.read > 0 && (t.read < len(t.c.ends) || t.hop.LMTP)
 }
 
 // forClient returns a next hop's reply as it may be said to our own client: a

@@ -42,10 +42,9 @@ func (s *session) command(line []byte) {
 		s.over = true
 		return
 	}
-	if alone[verb] && s.wire.ahead() {
-		s.answer(replyAhead)
-		s.log().Info("session refused", "reason", "sent ahead of the reply to "+verb)
-		s.over = true
+	// DATA looks again when it asks for the content.
+	if alone[verb] && (s.wire.buffered() > 0 || verb != "DATA" && s.wire.ahead()) {
+		s.aheadOf(verb)
 		return
 	}
 	s.dispatch(verb, arg)
@@ -54,6 +53,13 @@ func (s *session) command(line []byte) {
 			s.mistake()
 		}
 	}
+}
+
+// aheadOf ends the session of a client that did not wait for the reply to verb.
+func (s *session) aheadOf(verb string) {
+	s.answer(replyAhead)
+	s.log().Info("session refused", "reason", "sent ahead of the reply to "+verb)
+	s.over = true
 }
 
 // garbled answers a line with control characters. RFC 5321 section 2.3.8: CR

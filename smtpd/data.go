@@ -2,17 +2,15 @@ package smtpd
 
 import (
 	"bytes"
+	"errors"
 
 	"github.com/emersion/go-smtp"
 
 	"postern/mail"
 )
 
-// Replies to DATA.
-var (
-	replyGo      = mail.Reply{Code: 354, Text: "send the message; end with CRLF.CRLF"}
-	replyNoRcpts = mail.Reply{Code: 554, Enhanced: smtp.EnhancedCode{5, 5, 1}, Text: "no valid recipients"}
-)
+// replyNoRcpts is the reply to content for nobody.
+var replyNoRcpts = mail.Reply{Code: 554, Enhanced: smtp.EnhancedCode{5, 5, 1}, Text: "no valid recipients"}
 
 // data answers DATA (RFC 5321 section 4.1.1.4).
 func (s *session) data(arg string) {
@@ -27,25 +25,28 @@ func (s *session) data(arg string) {
 		s.answer(replyNoRcpts)
 		return
 	}
-	s.answer(replyGo)
 	c := s.newContent()
 	defer c.discard()
 	d := dots{start: true}
-	for {
+	err := s.wire.ask("send the message; end with CRLF.CRLF", c.until(&s.set.Limits))
+	if errors.Is(err, errAhead) {
+		s.aheadOf("DATA")
+		return
+	}
+	s.set.Hooks.reply(354)
+	for err == nil {
 		n, end := d.next(s.wire.pending(), c)
 		s.wire.consume(n)
 		if end {
 			if !d.met && !c.rewritten {
 				c.body.SetDotless()
 			}
-			break
-		}
-		if err := s.wire.fill(c.until(&s.set.Limits), false); err != nil {
-			s.cut(err)
+			s.complete(c)
 			return
 		}
+		err = s.wire.fill(c.until(&s.set.Limits), false)
 	}
-	s.complete(c)
+	s.cut(err)
 }
 
 // dots takes the dots off that DATA adds to content, and finds its end (RFC 5321

@@ -35,6 +35,7 @@ var (
 	errEndless     = errors.New("command line without end")
 	errDraining    = errors.New("server is shutting down")
 	errTimeout     = errors.New("deadline exceeded")
+	errAhead       = errors.New("the client did not wait for the reply")
 )
 
 // buffers is what a session needs only while it is at work.
@@ -70,9 +71,10 @@ type wire struct {
 	brim  bool   // the last read filled in: there is more
 	out   []byte // replies not yet written
 
-	idle     bool // the read under way waits for a new command
-	midway   bool // inside content: a shutdown waits for its end
-	n        int  // result of readRaw and peekRaw
+	asking   string // a reply that the read under way says first: see ask
+	idle     bool   // the read under way waits for a new command
+	midway   bool   // inside content: a shutdown waits for its end
+	n        int    // result of readRaw and peekRaw
 	err      error
 	one      [1]byte
 	draining *atomic.Bool
@@ -173,6 +175,22 @@ func (w *wire) room() {
 	w.brim = false
 }
 
+// ask says a 354 and waits for what it asks for. The error is errAhead, and
+// nothing was said, if the client did not wait for it.
+func (w *wire) ask(text string, until time.Time) error {
+	if w.raw == nil {
+		w.say(354, true, text)
+		return w.fill(until, false)
+	}
+	w.asking = text
+	err := w.more(until, false)
+	if err == nil && w.asking != "" {
+		err = errAhead
+	}
+	w.asking = ""
+	return err
+}
+
 // fill writes what waits to be written, then reads more. With idle, it waits
 // for a new command: it holds no buffers while it waits, and a shutdown ends
 // the wait with errDraining.
@@ -180,6 +198,11 @@ func (w *wire) fill(until time.Time, idle bool) error {
 	if err := w.flush(); err != nil {
 		return err
 	}
+	return w.more(until, idle)
+}
+
+// more is fill without writing.
+func (w *wire) more(until time.Time, idle bool) error {
 	w.idle = idle && w.r == w.w
 	for {
 		if early := until.Sub(w.readUntil); early < 0 || early > slack {
@@ -246,6 +269,11 @@ func (w *wire) readRaw(fd uintptr) bool {
 		switch {
 		case err == syscall.EINTR:
 			continue
+		case err == syscall.EAGAIN && w.asking != "":
+			w.say(354, true, w.asking)
+			w.asking = ""
+			w.err = w.flush()
+			return w.err != nil
 		case err == syscall.EAGAIN:
 			if w.idle {
 				w.release()
