@@ -197,10 +197,12 @@ func actionDoc(chain *filters.Chain, a policy.Action) (filters.ActionDoc, bool) 
 func (d *delivery) relayMail(c *Copy) *relay.Mail {
 	m := &relay.Mail{
 		ID: d.tx.ID, From: d.tx.ReversePath, Options: d.tx.Options, To: d.recipients(c.Recipients), Size: c.Message.Size(),
-		Content: c.Message.Reader, Pieces: c.Message.Pieces, EightBit: needsEightBit(d.tx), UTF8: d.tx.Options.UTF8, Demands: d.demands(c.Upstream), Client: d.tx.Session,
+		EightBit: needsEightBit(d.tx), UTF8: d.tx.Options.UTF8, Demands: d.demands(c.Upstream), Client: d.tx.Session,
 	}
 	if pieces, ok := c.Message.Slices(); ok {
 		m.Bytes = pieces
+	} else {
+		m.Content, m.Pieces = c.Message.Reader, c.Message.Pieces
 	}
 	m.Dotless = d.dotless(c)
 	return m

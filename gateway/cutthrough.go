@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/emersion/go-smtp"
@@ -41,7 +42,6 @@ func (d *delivery) relayNow(ctx context.Context, c *Copy) {
 	outs := d.g.o.Relay.Deliver(ctx, hop, d.relayMail(c))
 	d.g.o.Meter.Delivery(c.Upstream, time.Since(start))
 	a := d.learn(c, outs)
-	ctx = context.WithoutCancel(ctx) // however long it took: what the next hop has it keeps
 	switch {
 	case a.delivered == len(outs):
 	case a.down && d.b.Policy.Queue.WhenDown == "queue":
@@ -89,10 +89,7 @@ func (d *delivery) learn(c *Copy, outs []relay.Outcome) answers {
 }
 
 // passedOn is the text of the next hop's reply, on one line.
-func passedOn(r mail.Reply) string {
-	r = mail.Reply{Code: r.Code, Text: r.Text}
-	return r.String()[4:]
-}
+func passedOn(r mail.Reply) string { return strings.ReplaceAll(r.Text, "\n", " ") }
 
 // settleAs gives all recipients of a copy the fate of the first that has that
 // status.
@@ -112,6 +109,7 @@ func (d *delivery) settleAs(c *Copy, disposition policy.Disposition, status stri
 // fails nothing of it stays, and the client must keep the message for them, at
 // the price of a second copy for the others.
 func (d *delivery) takeOver(ctx context.Context, c *Copy, a answers) {
+	ctx = context.WithoutCancel(ctx) // however long it took: what the next hop has it keeps
 	err := d.holdRefused(ctx, c, a.refused)
 	if err == nil {
 		rest := *c

@@ -41,7 +41,7 @@ type delivery struct {
 func newDelivery(g *Gateway, tx *mail.Transaction, out *Outcome) *delivery {
 	d := &delivery{g: g, b: begunOf(tx), tx: tx, out: out, fates: make([]Fate, len(out.Decisions))}
 	for i := range out.Decisions {
-		d.fates[i] = Fate{Recipient: out.Decisions[i].Recipient, Disposition: policy.Defer, Status: "deferred", Reply: withID(mail.ReplyTryAgain, tx.ID)}
+		d.fates[i] = Fate{Recipient: out.Decisions[i].Recipient, Disposition: policy.Defer, Status: "deferred", Reply: mail.ReplyTryAgain}
 	}
 	for i := range out.Copies {
 		c := &out.Copies[i]

@@ -110,11 +110,17 @@ func (b *begun) clean(tx *mail.Transaction) (*mail.Message, error) {
 	if m.Header().Cut() {
 		return nil, errLongHeader
 	}
-	e := m.Edit()
+	var e *mail.Editor
 	for f := range m.Header().Each() {
 		if b.forged(f) {
+			if e == nil {
+				e = m.Edit()
+			}
 			e.Remove(f)
 		}
+	}
+	if e == nil {
+		return m, nil
 	}
 	return e.Message()
 }

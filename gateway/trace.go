@@ -46,46 +46,36 @@ func (b *begun) traceFields(tx *mail.Transaction, rs filters.Results, c policy.C
 // received is our trace field (RFC 5321 section 4.4). The recipient is named
 // only when there is one: others may be blind copies.
 func (b *begun) received(tx *mail.Transaction, to []mail.Path) string {
-	var s strings.Builder
-	s.Grow(400)
-	s.WriteString("Received: from ")
-	s.WriteString(safeAtom(tx.Helo))
-	s.WriteString(" (")
+	s := append(make([]byte, 0, 400), "Received: from "...)
+	s = append(s, safeAtom(tx.Helo)...)
+	s = append(s, " ("...)
 	if tx.ClientName != "" {
-		s.WriteString(safeAtom(tx.ClientName))
-		s.WriteByte(' ')
+		s = append(append(s, safeAtom(tx.ClientName)...), ' ')
 	}
-	s.WriteByte('[')
+	s = append(s, '[')
 	addr := tx.Client.Addr().Unmap()
 	if addr.Is6() {
-		s.WriteString("IPv6:")
+		s = append(s, "IPv6:"...)
 	}
 	if addr.IsValid() {
-		s.WriteString(addr.WithZone("").String())
+		s = addr.WithZone("").AppendTo(s)
 	} else {
-		s.WriteString("unknown")
+		s = append(s, "unknown"...)
 	}
-	s.WriteString("])\r\n\tby ")
-	s.WriteString(b.Policy.Site.Hostname)
-	s.WriteString(" (Postern) with ")
-	s.WriteString(tx.With(tx.Options.UTF8))
-	s.WriteString(" id ")
-	s.WriteString(tx.ID)
+	s = append(append(s, "])\r\n\tby "...), b.Policy.Site.Hostname...)
+	s = append(append(s, " (Postern) with "...), tx.With(tx.Options.UTF8)...)
+	s = append(append(s, " id "...), tx.ID...)
 	if tx.TLS.Version != "" {
-		fmt.Fprintf(&s, "\r\n\t(%s %s)", tx.TLS.Version, tx.TLS.Cipher)
+		s = fmt.Appendf(s, "\r\n\t(%s %s)", tx.TLS.Version, tx.TLS.Cipher)
 	}
 	if tx.TLS.ClientCert != "" {
-		fmt.Fprintf(&s, "\r\n\t(client certificate %s)", safeAtom(tx.TLS.ClientCert))
+		s = fmt.Appendf(s, "\r\n\t(client certificate %s)", safeAtom(tx.TLS.ClientCert))
 	}
 	if len(to) == 1 && len(tx.Recipients) == 1 {
-		s.WriteString("\r\n\tfor <")
-		s.WriteString(to[0].String())
-		s.WriteByte('>')
+		s = append(append(append(s, "\r\n\tfor <"...), to[0].String()...), '>')
 	}
-	s.WriteString(";\r\n\t")
-	s.WriteString(tx.At.Format("Mon, 2 Jan 2006 15:04:05 -0700"))
-	s.WriteString("\r\n")
-	return s.String()
+	s = tx.At.AppendFormat(append(s, ";\r\n\t"...), "Mon, 2 Jan 2006 15:04:05 -0700")
+	return string(append(s, "\r\n"...))
 }
 
 // safeAtom is what a client told us, fit to stand in our field: ASCII, no

@@ -15,10 +15,15 @@ func (m *Message) Findings() []Finding {
 		for _, f := range m.notes.list {
 			notes.add(f.kind, f.part, f.offset, []byte(f.evidence))
 		}
+		for _, p := range parts {
+			p.check(&notes)
+		}
+		if len(notes.list) == 0 {
+			return nil
+		}
 		order := make(map[*Part]int, len(parts))
 		for i, p := range parts {
 			order[p] = i
-			p.check(&notes)
 		}
 		slices.SortStableFunc(notes.list, func(a, b found) int {
 			return cmp.Or(cmp.Compare(order[a.part], order[b.part]), cmp.Compare(a.offset, b.offset))

@@ -14,7 +14,7 @@ import (
 // sent.
 type Editor struct {
 	m     *Message
-	top   []string // fields for the top
+	top   [][]byte // fields for the top
 	edits []edit
 	texts []textEdit
 	err   error
@@ -86,13 +86,17 @@ func isOneField(text string) bool {
 // line of a mailbox file, is dropped: below other fields it would end the
 // header or join them.
 func (e *Editor) Prepend(fields ...string) {
-	var block strings.Builder
+	n := 0
+	for _, f := range fields {
+		n += len(f) + 2
+	}
+	block := make([]byte, 0, n)
 	for _, f := range fields {
 		if raw, ok := e.checkField(f); ok {
-			block.WriteString(raw)
+			block = append(block, raw...)
 		}
 	}
-	e.top = append([]string{block.String()}, e.top...)
+	e.top = append([][]byte{block}, e.top...)
 }
 
 // Replace puts another whole field in the place of f, a field of the message's
@@ -230,9 +234,9 @@ func (e *Editor) Message() (*Message, error) {
 	slices.SortStableFunc(edits, func(a, b edit) int {
 		return cmp.Or(cmp.Compare(a.from, b.from), cmp.Compare(a.to, b.to)) // insertions first
 	})
-	sp := &splice{}
+	sp := &splice{pieces: make([]piece, 0, len(e.top)+2*len(edits)+2)}
 	for _, t := range e.top {
-		sp.add([]byte(t))
+		sp.add(t)
 	}
 	at := int64(0)
 	if len(e.top) > 0 {

@@ -2,7 +2,6 @@ package mail
 
 import (
 	"net/netip"
-	"strings"
 	"time"
 
 	"github.com/emersion/go-smtp"
@@ -64,28 +63,24 @@ func (s *Session) Trusted() bool { return s.Direction == Outbound }
 // (RFC 3848): SMTP, ESMTP, ESMTPS, ESMTPSA, LMTP, LMTPS... and their UTF8
 // forms (RFC 6531 section 4.3).
 func (s *Session) With(utf8 bool) string {
-	var b strings.Builder
-	if utf8 {
-		b.WriteString("UTF8")
-	}
+	word := "ESMTP"
 	switch {
+	case s.Protocol == "LMTP" && utf8:
+		word = "UTF8LMTP"
 	case s.Protocol == "LMTP":
-		b.WriteString("LMTP")
-	case s.ESMTP || utf8:
-		if !utf8 {
-			b.WriteString("E")
-		}
-		b.WriteString("SMTP")
-	default:
+		word = "LMTP"
+	case utf8:
+		word = "UTF8SMTP"
+	case !s.ESMTP:
 		return "SMTP"
 	}
 	if s.TLS.Version != "" {
-		b.WriteString("S")
+		word += "S"
 	}
 	if s.User != "" {
-		b.WriteString("A")
+		word += "A"
 	}
-	return b.String()
+	return word
 }
 
 // A Recipient is one forward-path of a transaction with the parameters of its

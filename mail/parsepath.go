@@ -180,7 +180,9 @@ func parseDomain(s string) (string, error) {
 	if len(d) > maxDomain {
 		return "", badPath("domain longer than 255 bytes", s)
 	}
-	for _, label := range strings.Split(d, ".") {
+	for rest, more := d, true; more; {
+		var label string
+		label, rest, more = strings.Cut(rest, ".")
 		if !isLabel(label) {
 			return "", badPath("bad domain", s)
 		}

@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"slices"
+
 	"postern/filters"
 	"postern/mail"
 )
@@ -10,7 +12,7 @@ import (
 // only if nothing that can still come to light would change it. Only Reject and
 // Defer are worth saying early.
 func (p *Policy) Early(stage filters.Stage, tx *mail.Transaction, to mail.Path, rs filters.Results) (Decision, bool) {
-	if stage >= filters.Data {
+	if stage >= filters.Data || !slices.ContainsFunc(p.rules, (*rule).speaksEarly) {
 		return Decision{}, false
 	}
 	v := &view{facts: p.newFacts(tx, rs), to: to}

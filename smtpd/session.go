@@ -226,15 +226,24 @@ func (s *session) say(r mail.Reply) {
 	}
 }
 
-// statusText returns the enhanced status code as it stands before the text. The
-// common ones, whose numbers have one digit, are made without formatting.
+// statusText returns the enhanced status code as it stands before the text.
 func statusText(r mail.Reply) string {
 	e := r.Enhanced
-	if e[0] < 2 || e[0] > 9 || uint(e[1]) > 9 || uint(e[2]) > 9 {
+	if uint(e[0]) > 9 || uint(e[1]) > 9 || uint(e[2]) > 9 {
 		return r.Status() + " "
 	}
-	return string([]byte{byte('0' + e[0]), '.', byte('0' + e[1]), '.', byte('0' + e[2]), ' '})
+	at := 600*e[0] + 60*e[1] + 6*e[2]
+	return statusTexts[at : at+6]
 }
+
+// statusTexts holds "0.0.0 " to "9.9.9 ", six octets each.
+var statusTexts = func() string {
+	b := make([]byte, 0, 6000)
+	for i := range 1000 {
+		b = append(b, byte('0'+i/100), '.', byte('0'+i/10%10), '.', byte('0'+i%10), ' ')
+	}
+	return string(b)
+}()
 
 // printable makes any text fit for a reply line: RFC 5321 section 4.2 has ASCII
 // without controls, section 4.5.3.1.5 512 octets.
