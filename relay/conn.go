@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -42,6 +43,8 @@ type conn struct {
 	ends     []int     // where in out each command ends
 
 	writeUntil time.Time // the deadline of writes; zero: none of ours
+	readUntil  time.Time // the deadline of reads, which may be too early; zero: none of ours
+	readBy     time.Time // when it is over for what is being read
 }
 
 // A failure is why something could not be done: what to tell, and the cause.
@@ -97,8 +100,9 @@ func (c *Client) setUp(ctx context.Context, hop *Hop, t target, key poolKey, noT
 	c.stats.dialed.Add(1)
 	cn := &conn{
 		Conn: nc, raw: nc, o: &c.o, ctx: ctx, ended: &c.pools.ended, key: key, label: t.label(), tls: "none", born: time.Now(),
-		r: newReplyReader(nc), verified: t.network == "unix",
+		verified: t.network == "unix",
 	}
+	cn.r = newReplyReader(steadyReader{cn})
 	cn.watch(nc)
 	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(past) })
 	_ = nc.SetDeadline(time.Now().Add(c.o.SetupTimeout))
@@ -219,7 +223,8 @@ func (c *conn) secure() bool {
 
 // writeDeadline and readDeadline give the next writes and reads a time limit;
 // if the context ended, it is over already. A limit of an earlier write holds on
-// while it is not much shorter.
+// while it is not much shorter, that of an earlier read while there is some time
+// left: a steadyReader that it wakes too early goes on.
 func (c *conn) writeDeadline(d time.Duration) {
 	now := time.Now()
 	if left := c.writeUntil.Sub(now); left > d || left < d-d/8 {
@@ -230,9 +235,35 @@ func (c *conn) writeDeadline(d time.Duration) {
 }
 
 func (c *conn) readDeadline(d time.Duration) {
-	_ = c.SetReadDeadline(time.Now().Add(d))
+	now := time.Now()
+	c.readBy = now.Add(d)
+	if left := c.readUntil.Sub(now); left > d || left < d/4 {
+		c.waitUntil(c.readBy)
+	}
 	c.enforceEnd()
 }
+
+func (c *conn) waitUntil(t time.Time) {
+	c.readUntil = t
+	_ = c.SetReadDeadline(t)
+}
+
+// A steadyReader reads from a connection until readBy.
+type steadyReader struct{ c *conn }
+
+func (p steadyReader) Read(b []byte) (int, error) {
+	for {
+		n, err := p.c.Conn.Read(b)
+		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) || p.c.over() || !time.Now().Before(p.c.readBy) {
+			return n, err
+		}
+		p.c.waitUntil(p.c.readBy)
+		p.c.enforceEnd()
+	}
+}
+
+// over reports whether the context or the client ended.
+func (c *conn) over() bool { return c.ctx.Err() != nil || c.ended.Load() }
 
 // interrupt ends what the connection is waiting for.
 func (c *conn) interrupt() { _ = c.raw.SetDeadline(past) }
@@ -240,7 +271,7 @@ func (c *conn) interrupt() { _ = c.raw.SetDeadline(past) }
 // enforceEnd lets a deadline be over if the context or the client ended: what
 // set such a deadline may have done so before another one was set.
 func (c *conn) enforceEnd() {
-	if c.ctx.Err() != nil || c.ended.Load() {
+	if c.over() {
 		_ = c.SetDeadline(past)
 	}
 }

@@ -14,12 +14,14 @@ import (
 	"time"
 )
 
+const lateBy = 300 * time.Millisecond
+
 // A fake is a next hop that says what a test wants it to say.
 //
 // say maps a verb ("MAIL", "RCPT", "DATA", "." for the end of the content,
 // "BDAT"...) or a whole command line to a reply; "banner" is the greeting. A
 // reply of "hang" is none, "close" closes the connection; "250 x|close" says
-// something first. "late: 250 x" waits for 30 ms; "once: close" holds once. What
+// something first. "late: 250 x" waits for lateBy; "once: close" holds once. What
 // is not there gets the answer of a server without complaints.
 type fake struct {
 	t        testing.TB
@@ -105,7 +107,7 @@ func (f *fake) reply(c net.Conn, line, usual string) (said string, ok bool) {
 	}
 	f.mu.Unlock()
 	if rest, late := strings.CutPrefix(reply, "late: "); late {
-		time.Sleep(30 * time.Millisecond)
+		time.Sleep(lateBy)
 		reply = rest
 	}
 	text, then, _ := strings.Cut(reply, "|")

@@ -2,8 +2,10 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -405,3 +407,25 @@ func TestContentThatLies(t *testing.T) {
 type broken struct{}
 
 func (broken) Read([]byte) (int, error) { return 0, io.ErrClosedPipe }
+
+// TestSlowLastReply: the reply to the content has a limit of its own, which may
+// be longer or shorter than that of commands, message after message.
+func TestSlowLastReply(t *testing.T) {
+	f := (&fake{say: map[string]string{".": "late: 250 kept"}}).start(t)
+	c := newTestClient(t, Options{CommandTimeout: lateBy / 2})
+	hop := hopTo(f)
+	for _, tt := range []struct {
+		limit     time.Duration
+		delivered bool
+	}{{20 * lateBy, true}, {20 * lateBy, true}, {lateBy / 4, false}, {20 * lateBy, true}} {
+		hop.Timeout = tt.limit
+		began := time.Now()
+		out := c.Deliver(context.Background(), hop, newMail(sample, "a@example.com"))[0]
+		if out.Delivered != tt.delivered || !tt.delivered && !errors.Is(out.Err, os.ErrDeadlineExceeded) {
+			t.Errorf("limit %v: %+v", tt.limit, out)
+		}
+		if took := time.Since(began); took > 10*lateBy {
+			t.Errorf("limit %v: took %v", tt.limit, took)
+		}
+	}
+}

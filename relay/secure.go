@@ -63,7 +63,7 @@ func (c *Client) handshake(cn *conn, hop *Hop, t target) *failure {
 		return &failure{replyNoTLS, &handshakeError{err}}
 	}
 	cn.Conn = tc
-	cn.r.Reset(tc)
+	cn.r.Reset(steadyReader{cn})
 	state := tc.ConnectionState()
 	cn.verified = !config.InsecureSkipVerify
 	trust := "not verified"
