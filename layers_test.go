@@ -34,6 +34,7 @@ var layers = []string{
 	"filters/dmarc/report",
 	"mail/authres",
 	"mail",
+	"socket",
 }
 
 // layer returns the line on which a folder stands, or -1.

@@ -16,6 +16,7 @@ import (
 	"github.com/emersion/go-smtp"
 
 	"postern/mail"
+	"postern/socket"
 )
 
 // A conn is one connection to a next hop, greeted and ready for transactions.
@@ -97,6 +98,7 @@ func (c *Client) setUp(ctx context.Context, hop *Hop, t target, key poolKey, noT
 	if err != nil {
 		return nil, &failure{replyDown, fmt.Errorf("connect to %s: %w", t.label(), err)}
 	}
+	nc = socket.New(nc)
 	c.stats.dialed.Add(1)
 	cn := &conn{
 		Conn: nc, raw: nc, o: &c.o, ctx: ctx, ended: &c.pools.ended, key: key, label: t.label(), tls: "none", born: time.Now(),
@@ -352,9 +354,8 @@ func (c *conn) watch(nc net.Conn) {
 	}
 	c.socket = raw
 	c.peek = func(fd uintptr) {
-		var b [1]byte
-		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		c.alive = err == syscall.EAGAIN || err == syscall.EINTR
+		octets, closed := socket.Waiting(fd)
+		c.alive = !octets && !closed
 	}
 }
 

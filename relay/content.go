@@ -9,6 +9,8 @@ import (
 	"math/bits"
 	"net"
 	"sync"
+
+	"postern/socket"
 )
 
 // Sizes of what goes out in one write.
@@ -257,8 +259,8 @@ func (w *contentWriter) flush() error {
 	w.begun = true
 	w.c.writeDeadline(w.c.o.BlockTimeout)
 	var err error
-	if len(w.pieces) == 1 {
-		_, err = w.c.Write(w.pieces[0])
+	if to, ok := w.c.Conn.(*socket.Conn); ok {
+		_, err = to.WriteBuffers(w.pieces)
 	} else {
 		w.out = w.pieces
 		_, err = w.out.WriteTo(w.c.Conn)

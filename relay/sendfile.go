@@ -3,8 +3,9 @@ package relay
 import (
 	"fmt"
 	"io"
-	"net"
 	"os"
+
+	"postern/socket"
 )
 
 // Pieces calls f for each piece of some content, in order: b is the piece or, if
@@ -21,7 +22,7 @@ const heldBack = 16 << 10
 // contentOf takes the content of m that is not in memory. What goes out as it
 // lies in a file is sent by the system, past us.
 func (w *contentWriter) contentOf(m *Mail) error {
-	socket, ok := w.c.Conn.(*net.TCPConn)
+	to, ok := w.c.Conn.(*socket.Conn)
 	if m.Pieces == nil || !ok || w.stuff && !w.dotless {
 		return w.readFrom(m.Content())
 	}
@@ -32,19 +33,19 @@ func (w *contentWriter) contentOf(m *Mail) error {
 		case b != nil:
 			err = w.take(b)
 		default:
-			err = w.fromFile(socket, r, off, n)
+			err = w.fromFile(to, r, off, n)
 		}
 	})
 	return err
 }
 
 // fromFile takes n octets of r from off on.
-func (w *contentWriter) fromFile(socket *net.TCPConn, r io.ReaderAt, off, n int64) error {
+func (w *contentWriter) fromFile(to *socket.Conn, r io.ReaderAt, off, n int64) error {
 	if err := w.flush(); err != nil { // what is pending may lie in w.block
 		return err
 	}
 	if o, ok := r.(opener); ok && n > 4*heldBack {
-		sent, err := w.sendFile(socket, o, off, n-heldBack)
+		sent, err := w.sendFile(to, o, off, n-heldBack)
 		if err != nil {
 			return err
 		}
@@ -55,7 +56,7 @@ func (w *contentWriter) fromFile(socket *net.TCPConn, r io.ReaderAt, off, n int6
 
 // sendFile lets the system send n octets of a file from off on. It sends none if
 // the file cannot be opened.
-func (w *contentWriter) sendFile(socket *net.TCPConn, o opener, off, n int64) (sent int64, err error) {
+func (w *contentWriter) sendFile(to *socket.Conn, o opener, off, n int64) (sent int64, err error) {
 	f, err := o.Open()
 	if err != nil {
 		return 0, nil // it is read as other content is, which tells what is wrong
@@ -67,7 +68,7 @@ func (w *contentWriter) sendFile(socket *net.TCPConn, o opener, off, n int64) (s
 	w.begun = true
 	for sent < n {
 		w.c.writeDeadline(w.c.o.BlockTimeout)
-		k, err := socket.ReadFrom(io.LimitReader(f, min(n-sent, blockSize)))
+		k, err := to.ReadFrom(io.LimitReader(f, min(n-sent, blockSize)))
 		sent += k
 		w.total += k
 		switch {

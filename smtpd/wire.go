@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"postern/socket"
 )
 
 const (
@@ -74,7 +76,8 @@ type wire struct {
 	asking   string // a reply that the read under way says first: see ask
 	idle     bool   // the read under way waits for a new command
 	midway   bool   // inside content: a shutdown waits for its end
-	n        int    // result of readRaw and peekRaw
+	n        int    // result of readRaw
+	more     bool   // result of peekRaw
 	err      error
 	one      [1]byte
 	draining *atomic.Bool
@@ -89,8 +92,9 @@ type wire struct {
 const slack = time.Second
 
 func newWire(c net.Conn, p *pools, draining *atomic.Bool, write time.Duration) *wire {
+	c = socket.New(c)
 	w := &wire{base: c, conn: c, pools: p, draining: draining, write: write}
-	if t, ok := c.(*net.TCPConn); ok {
+	if t, ok := c.(*socket.Conn); ok {
 		if raw, err := t.SyscallConn(); err == nil {
 			w.raw, w.try, w.peek = raw, w.readRaw, w.peekRaw
 		}
@@ -112,14 +116,11 @@ func (w *wire) ahead() bool {
 	if w.r < w.w || w.raw == nil {
 		return w.r < w.w
 	}
-	w.n = 0
-	return w.raw.Control(w.peek) == nil && w.n > 0
+	return w.raw.Control(w.peek) == nil && w.more
 }
 
 // peekRaw looks whether the socket has something to read.
-func (w *wire) peekRaw(fd uintptr) {
-	w.n, _, _ = syscall.Recvfrom(int(fd), w.one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-}
+func (w *wire) peekRaw(fd uintptr) { w.more, _ = socket.Waiting(fd) }
 
 // buffered returns how many octets have been read and not consumed.
 func (w *wire) buffered() int { return w.w - w.r }
@@ -183,7 +184,7 @@ func (w *wire) ask(text string, until time.Time) error {
 		return w.fill(until, false)
 	}
 	w.asking = text
-	err := w.more(until, false)
+	err := w.await(until, false)
 	if err == nil && w.asking != "" {
 		err = errAhead
 	}
@@ -198,11 +199,11 @@ func (w *wire) fill(until time.Time, idle bool) error {
 	if err := w.flush(); err != nil {
 		return err
 	}
-	return w.more(until, idle)
+	return w.await(until, idle)
 }
 
-// more is fill without writing.
-func (w *wire) more(until time.Time, idle bool) error {
+// await is fill without writing.
+func (w *wire) await(until time.Time, idle bool) error {
 	w.idle = idle && w.r == w.w
 	for {
 		if early := until.Sub(w.readUntil); early < 0 || early > slack {
@@ -264,30 +265,26 @@ func (w *wire) read() (int, error) {
 // readRaw reads from the socket; false means that there is nothing yet.
 func (w *wire) readRaw(fd uintptr) bool {
 	w.room()
-	for {
-		n, err := syscall.Read(int(fd), w.in[w.w:])
-		switch {
-		case err == syscall.EINTR:
-			continue
-		case err == syscall.EAGAIN && w.asking != "":
-			w.say(354, true, w.asking)
-			w.asking = ""
-			w.err = w.flush()
-			return w.err != nil
-		case err == syscall.EAGAIN:
-			if w.idle {
-				w.release()
-			}
-			return false
-		case err != nil:
-			w.err = os.NewSyscallError("read", err)
-		case n == 0:
-			w.err = io.EOF
-		default:
-			w.n = n
+	n, err := socket.Read(fd, w.in[w.w:])
+	switch {
+	case err == syscall.EAGAIN && w.asking != "":
+		w.say(354, true, w.asking)
+		w.asking = ""
+		w.err = w.flush()
+		return w.err != nil
+	case err == syscall.EAGAIN:
+		if w.idle {
+			w.release()
 		}
-		return true
+		return false
+	case err != nil:
+		w.err = os.NewSyscallError("read", err)
+	case n == 0:
+		w.err = io.EOF
+	default:
+		w.n = n
 	}
+	return true
 }
 
 // line reads a command line and returns it without its CRLF. It is valid until
@@ -392,7 +389,7 @@ func (w *wire) close() {
 }
 
 func (w *wire) linger() {
-	t, ok := w.base.(*net.TCPConn)
+	t, ok := w.base.(*socket.Conn)
 	if !ok {
 		return
 	}
