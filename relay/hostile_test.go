@@ -408,6 +408,32 @@ type broken struct{}
 
 func (broken) Read([]byte) (int, error) { return 0, io.ErrClosedPipe }
 
+// TestClosesAfterEach: a next hop that ends the session after each message loses
+// none, though a connection that was just used is not looked at.
+func TestClosesAfterEach(t *testing.T) {
+	for _, said := range []string{"250 kept|close", "250 kept\n421 that is all|close", "250 kept\n421 that is all"} {
+		for name, features := range map[string][]string{"pipelining": allFeatures, "lockstep": lockstep(), "chunking": chunking()} {
+			t.Run(said+"/"+name, func(t *testing.T) {
+				end := "."
+				if name == "chunking" {
+					end = "BDAT"
+				}
+				f := (&fake{features: features, say: map[string]string{end: said}}).start(t)
+				c := newTestClient(t, patient)
+				const n = 20
+				for range n {
+					if out := c.Deliver(context.Background(), hopTo(f), newMail(sample, "a@example.com"))[0]; !out.Delivered {
+						t.Fatalf("%+v", out)
+					}
+				}
+				if mails, _, _ := f.got(); len(mails) != n {
+					t.Errorf("%d messages, not %d", len(mails), n)
+				}
+			})
+		}
+	}
+}
+
 // TestSlowLastReply: the reply to the content has a limit of its own, which may
 // be longer or shorter than that of commands, message after message.
 func TestSlowLastReply(t *testing.T) {

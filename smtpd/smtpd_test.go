@@ -386,6 +386,29 @@ func TestPipelining(t *testing.T) {
 	}
 }
 
+// TestContentSentAhead: content that came before it was asked for, though after
+// DATA, is not taken.
+func TestContentSentAhead(t *testing.T) {
+	in, out := make(chan struct{}), make(chan struct{})
+	g := start(t, Config{}, &backend{onMail: func(*mail.Transaction) {
+		close(in)
+		<-out
+	}})
+	c := g.hello(t)
+	c.send("MAIL FROM:<a@attack.test>\r\nRCPT TO:<victim@victim.test>\r\nDATA\r\n")
+	<-in
+	c.send("x\r\n.\r\n")
+	time.Sleep(10 * time.Millisecond) // it is there when DATA is answered
+	close(out)
+	for _, want := range []string{"250 2.1.0", "250 2.1.5", "554 5.5.0"} {
+		c.expect(want)
+	}
+	c.closed()
+	if n := len(g.messages()); n != 0 {
+		t.Errorf("%d messages", n)
+	}
+}
+
 func TestReplyLines(t *testing.T) {
 	b := &backend{dataReply: mail.Reply{Code: 550, Enhanced: [3]int{5, 7, 1}, Text: "first\nsecond\r\nthird \x00ü " + strings.Repeat("x", 600)}}
 	g := start(t, Config{}, b)
