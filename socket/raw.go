@@ -37,6 +37,9 @@ func Waiting(fd uintptr) (octets, closed bool) {
 // write writes once to a socket that does not block: as much as it takes of p
 // and of what comes after it.
 func write(fd uintptr, p []byte, more net.Buffers) (n int, err error) {
+	if len(more) == 0 {
+		return writeOne(fd, p)
+	}
 	var vectors [8]syscall.Iovec
 	vectors[0].Base = unsafe.SliceData(p)
 	vectors[0].SetLen(len(p))
@@ -48,6 +51,18 @@ func write(fd uintptr, p []byte, more net.Buffers) (n int, err error) {
 	}
 	for {
 		r, _, e := syscall.RawSyscall(syscall.SYS_WRITEV, fd, uintptr(unsafe.Pointer(&vectors)), uintptr(count))
+		if e == 0 {
+			return int(r), nil
+		}
+		if e != syscall.EINTR {
+			return 0, e
+		}
+	}
+}
+
+func writeOne(fd uintptr, p []byte) (n int, err error) {
+	for {
+		r, _, e := syscall.RawSyscall(syscall.SYS_WRITE, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
 		if e == 0 {
 			return int(r), nil
 		}
