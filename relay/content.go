@@ -38,7 +38,7 @@ type contentWriter struct {
 	prev    [2]byte
 	total   int64 // octets of content taken
 	pending int   // octets not yet written
-	begun   bool  // some were written: time has passed
+	begun   bool  // some were written, or read from elsewhere: time has passed
 	scratch []byte
 	pieces  net.Buffers
 	out     net.Buffers // what WriteTo consumes
@@ -79,8 +79,11 @@ func (w *contentWriter) content(m *Mail) error {
 				return err
 			}
 		}
-	} else if err := w.contentOf(m); err != nil {
-		return err
+	} else {
+		w.begun = true
+		if err := w.contentOf(m); err != nil {
+			return err
+		}
 	}
 	if w.total != m.Size {
 		return fmt.Errorf("%w: it has %d octets, not %d", errContent, w.total, m.Size)
@@ -289,8 +292,8 @@ func (w *contentWriter) end(endSent *bool, early bool) error {
 			return err
 		}
 	}
-	// Content that goes out in one write follows at once on the reply that asked
-	// for it: what came with that reply has been read.
+	// Content from memory that goes out in one write follows at once on the reply
+	// that asked for it: what came with that reply has been read.
 	if early && (w.c.r.Buffered() > 0 || w.begun && !w.c.quiet()) {
 		return errEarly
 	}

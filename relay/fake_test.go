@@ -21,7 +21,8 @@ const lateBy = 300 * time.Millisecond
 // say maps a verb ("MAIL", "RCPT", "DATA", "." for the end of the content,
 // "BDAT"...) or a whole command line to a reply; "banner" is the greeting. A
 // reply of "hang" is none, "close" closes the connection; "250 x|close" says
-// something first. "late: 250 x" waits for lateBy; "once: close" holds once. What
+// something first, "250 x|500 y" says y two milliseconds later, in a segment of
+// its own. "late: 250 x" waits for lateBy; "once: close" holds once. What
 // is not there gets the answer of a server without complaints.
 type fake struct {
 	t        testing.TB
@@ -122,7 +123,12 @@ func (f *fake) reply(c net.Conn, line, usual string) (said string, ok bool) {
 	if _, err := io.WriteString(c, text+"\r\n"); err != nil {
 		return "", false
 	}
-	return text, then != "close"
+	if then == "" || then == "close" {
+		return text, then == ""
+	}
+	time.Sleep(2 * time.Millisecond)
+	_, err := io.WriteString(c, then+"\r\n")
+	return text, err == nil
 }
 
 // serve is one session.

@@ -408,8 +408,48 @@ type broken struct{}
 
 func (broken) Read([]byte) (int, error) { return 0, io.ErrClosedPipe }
 
+// TestStrayReply: what a next hop says unasked between two messages is no answer
+// to the second.
+func TestStrayReply(t *testing.T) {
+	for _, stray := range []string{"500 5.5.2 bad syntax", "550 what", "250 again", "421 bye"} {
+		for name, features := range map[string][]string{"pipelining": allFeatures, "lockstep": lockstep()} {
+			t.Run(stray+"/"+name, func(t *testing.T) {
+				f := (&fake{features: features, say: map[string]string{".": "once: 250 kept|" + stray, "RCPT TO:<b@example.com>": "550 5.1.1 no"}}).start(t)
+				c := newTestClient(t, patient)
+				if out := c.Deliver(context.Background(), hopTo(f), newMail(sample, "a@example.com"))[0]; !out.Delivered {
+					t.Fatalf("%+v", out)
+				}
+				time.Sleep(5 * time.Millisecond)
+				out := c.Deliver(context.Background(), hopTo(f), newMail(sample, "b@example.com", "c@example.com"))
+				if out[0].Reply.Code != 550 || !out[1].Delivered {
+					t.Errorf("%+v", out)
+				}
+			})
+		}
+	}
+}
+
+// slowReader is content that takes a while to be read.
+type slowReader struct{ io.Reader }
+
+func (s slowReader) Read(p []byte) (int, error) {
+	time.Sleep(10 * time.Millisecond)
+	return s.Reader.Read(p)
+}
+
+// TestEarlyYes: a yes that came while the content was still being read is none.
+func TestEarlyYes(t *testing.T) {
+	f := (&fake{say: map[string]string{"DATA": "354 go|250 taken"}}).start(t)
+	c := newTestClient(t, patient)
+	m := newMail(sample, "a@example.com")
+	m.Bytes, m.Content = nil, func() io.Reader { return slowReader{strings.NewReader(sample)} }
+	if out := c.Deliver(context.Background(), hopTo(f), m)[0]; out.Delivered || !out.Reply.Temporary() {
+		t.Errorf("%+v", out)
+	}
+}
+
 // TestClosesAfterEach: a next hop that ends the session after each message loses
-// none, though a connection that was just used is not looked at.
+// none.
 func TestClosesAfterEach(t *testing.T) {
 	for _, said := range []string{"250 kept|close", "250 kept\n421 that is all|close", "250 kept\n421 that is all"} {
 		for name, features := range map[string][]string{"pipelining": allFeatures, "lockstep": lockstep(), "chunking": chunking()} {

@@ -49,9 +49,6 @@ type pool struct {
 // matter, short enough to follow a next hop that moves behind a load balancer.
 const maxAge = 5 * time.Minute
 
-// justUsed is how long a connection counts as alive without a look at it.
-const justUsed = 10 * time.Millisecond
-
 func (ps *pools) init(idleTime time.Duration) {
 	ps.m, ps.idleTime = map[poolKey]*pool{}, idleTime
 	ps.sessionsOf = map[poolKey]tls.ClientSessionCache{}
@@ -85,7 +82,7 @@ func (ps *pools) get(ctx context.Context, key poolKey, limit int, fresh bool) (*
 			_ = old.Close()
 		}
 		if wait == nil {
-			if cn == nil || cn.fit(time.Now()) {
+			if cn == nil || cn.quiet() && time.Since(cn.born) < maxAge {
 				return cn, nil
 			}
 			ps.drop(cn.key, cn.raw)
@@ -102,16 +99,6 @@ func (ps *pools) get(ctx context.Context, key poolKey, limit int, fresh bool) (*
 		case <-wait:
 		}
 	}
-}
-
-// fit reports whether an idle connection is worth a try. One that was put back a
-// moment ago is not looked at, if a dead one can do no harm: without CHUNKING the
-// end of the content is not sent before the next hop has asked for it.
-func (c *conn) fit(now time.Time) bool {
-	if now.Sub(c.born) >= maxAge {
-		return false
-	}
-	return !c.caps.chunking && now.Sub(c.idle) < justUsed || c.quiet()
 }
 
 // tryGet is get without waiting: it returns a channel to wait on instead.

@@ -65,7 +65,6 @@ func (w *contentWriter) sendFile(to *socket.Conn, o opener, off, n int64) (sent 
 	if _, err := f.Seek(off, io.SeekStart); err != nil {
 		return 0, fmt.Errorf("%w: read: %w", errContent, err)
 	}
-	w.begun = true
 	for sent < n {
 		w.c.writeDeadline(w.c.o.BlockTimeout)
 		k, err := to.ReadFrom(io.LimitReader(f, min(n-sent, blockSize)))

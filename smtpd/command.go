@@ -42,7 +42,7 @@ func (s *session) command(line []byte) {
 		s.over = true
 		return
 	}
-	// DATA looks again when it asks for the content.
+	// DATA looks when it refuses, or asks for, the content.
 	if alone[verb] && (s.wire.buffered() > 0 || verb != "DATA" && s.wire.ahead()) {
 		s.aheadOf(verb)
 		return

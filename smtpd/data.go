@@ -2,7 +2,6 @@ package smtpd
 
 import (
 	"bytes"
-	"errors"
 
 	"github.com/emersion/go-smtp"
 
@@ -14,26 +13,25 @@ var replyNoRcpts = mail.Reply{Code: 554, Enhanced: smtp.EnhancedCode{5, 5, 1}, T
 
 // data answers DATA (RFC 5321 section 4.1.1.4).
 func (s *session) data(arg string) {
-	switch {
-	case arg != "":
-		s.answer(replyNoArgument)
-		return
-	case s.tx == nil || s.chunks != nil:
-		s.answer(replySequence)
-		return
-	case len(s.tx.Recipients) == 0:
-		s.answer(replyNoRcpts)
+	if no := s.refuseData(arg); no.Code != 0 {
+		if s.wire.ahead() {
+			s.aheadOf("DATA") // content, which must not be read as commands
+		} else {
+			s.answer(no)
+		}
 		return
 	}
 	c := s.newContent()
 	defer c.discard()
 	d := dots{start: true}
-	err := s.wire.ask("send the message; end with CRLF.CRLF", c.until(&s.set.Limits))
-	if errors.Is(err, errAhead) {
+	said, err := s.wire.ask("send the message; end with CRLF.CRLF", c.until(&s.set.Limits))
+	switch {
+	case said:
+		s.set.Hooks.reply(354)
+	case err == nil:
 		s.aheadOf("DATA")
 		return
 	}
-	s.set.Hooks.reply(354)
 	for err == nil {
 		n, end := d.next(s.wire.pending(), c)
 		s.wire.consume(n)
@@ -47,6 +45,19 @@ func (s *session) data(arg string) {
 		err = s.wire.fill(c.until(&s.set.Limits), false)
 	}
 	s.cut(err)
+}
+
+// refuseData returns what to say to a DATA that cannot be; zero if it can.
+func (s *session) refuseData(arg string) mail.Reply {
+	switch {
+	case arg != "":
+		return replyNoArgument
+	case s.tx == nil || s.chunks != nil:
+		return replySequence
+	case len(s.tx.Recipients) == 0:
+		return replyNoRcpts
+	}
+	return mail.Reply{}
 }
 
 // dots takes the dots off that DATA adds to content, and finds its end (RFC 5321

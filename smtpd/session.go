@@ -226,10 +226,11 @@ func (s *session) say(r mail.Reply) {
 	}
 }
 
-// statusText returns the enhanced status code as it stands before the text.
+// statusText returns the enhanced status code as it stands before the text; where
+// there is none, the class alone.
 func statusText(r mail.Reply) string {
 	e := r.Enhanced
-	if uint(e[0]) > 9 || uint(e[1]) > 9 || uint(e[2]) > 9 {
+	if e[0] < 2 || e[0] > 9 || uint(e[1]) > 9 || uint(e[2]) > 9 {
 		return r.Status() + " "
 	}
 	at := 600*e[0] + 60*e[1] + 6*e[2]

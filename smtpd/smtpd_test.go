@@ -409,6 +409,80 @@ func TestContentSentAhead(t *testing.T) {
 	}
 }
 
+// TestRefusedDataSentAhead: what stands behind a DATA that is refused is content,
+// not commands, even if it was not read together with it.
+func TestRefusedDataSentAhead(t *testing.T) {
+	out := make(chan struct{})
+	g := start(t, Config{}, &backend{onMail: func(*mail.Transaction) { <-out }})
+	c := g.hello(t)
+	first := "MAIL FROM:<a@attack.test>\r\n"
+	last := "RCPT TO:<x@elsewhere.test>\r\nDATA\r\n"
+	for room := smallBuffer - len(first) - len(last); room > 0; { // both fill what is read at once
+		n := min(room, 1000)
+		if room-n > 0 && room-n < 20 {
+			n -= 20
+		}
+		first += "NOOP " + strings.Repeat("x", n-7) + "\r\n"
+		room -= n
+	}
+	if first += last; len(first) != smallBuffer {
+		t.Fatalf("%d octets", len(first))
+	}
+	c.send(first + "MAIL FROM:<smuggled@attack.test>\r\nRCPT TO:<victim@victim.test>\r\n")
+	time.Sleep(10 * time.Millisecond)
+	close(out)
+	c.expect("250 2.1.0")
+	for range strings.Count(first, "NOOP") {
+		c.expect("250 2.0.0")
+	}
+	c.expect("550 5.7.1")
+	c.expect("554 5.5.0")
+	c.closed()
+}
+
+// TestGoCannotBeSaid: where the client does not read, so that 354 cannot be said
+// in time, nothing is taken from it any more.
+func TestGoCannotBeSaid(t *testing.T) {
+	var g *gateway
+	b := &backend{onMail: func(*mail.Transaction) { // replies that it does not read
+		g.Server.mu.Lock()
+		defer g.Server.mu.Unlock()
+		for s := range g.sessions {
+			for range 8 { // the system finds some more room each time
+				_ = s.conn.SetWriteDeadline(time.Now().Add(60 * time.Millisecond))
+				_, _ = io.WriteString(s.conn, strings.Repeat("250 x\r\n", 4<<20))
+			}
+			s.wire.writeUntil = time.Time{}
+		}
+	}}
+	g = start(t, Config{Limits: Limits{Write: 100 * time.Millisecond}}, b)
+	c := g.hello(t)
+	c.send("MAIL FROM:<a@attack.test>\r\nRCPT TO:<victim@victim.test>\r\nDATA\r\n")
+	time.Sleep(time.Second)
+	_, _ = io.WriteString(c.Conn, "Subject: x\r\n\r\nx\r\n.\r\n") // may be reset already
+	for range 500 {
+		g.Server.mu.Lock()
+		open := len(g.sessions)
+		g.Server.mu.Unlock()
+		if open == 0 {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if n := len(g.messages()); n != 0 {
+		t.Errorf("%d messages", n)
+	}
+}
+
+// TestNoEnhancedCode: a reply that has none, as a next hop may give it, gets that
+// of its class.
+func TestNoEnhancedCode(t *testing.T) {
+	g := start(t, Config{}, &backend{dataReply: mail.Reply{Code: 550, Text: "no such user"}})
+	if got := g.hello(t).deliver("x"); got != "550 5.0.0 no such user" {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestReplyLines(t *testing.T) {
 	b := &backend{dataReply: mail.Reply{Code: 550, Enhanced: [3]int{5, 7, 1}, Text: "first\nsecond\r\nthird \x00ü " + strings.Repeat("x", 600)}}
 	g := start(t, Config{}, b)

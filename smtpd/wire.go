@@ -37,7 +37,6 @@ var (
 	errEndless     = errors.New("command line without end")
 	errDraining    = errors.New("server is shutting down")
 	errTimeout     = errors.New("deadline exceeded")
-	errAhead       = errors.New("the client did not wait for the reply")
 )
 
 // buffers is what a session needs only while it is at work.
@@ -176,20 +175,18 @@ func (w *wire) room() {
 	w.brim = false
 }
 
-// ask says a 354 and waits for what it asks for. The error is errAhead, and
-// nothing was said, if the client did not wait for it.
-func (w *wire) ask(text string, until time.Time) error {
-	if w.raw == nil {
+// ask says a 354 and waits for what it asks for. It was not said, although there
+// is no error, if the client did not wait for it.
+func (w *wire) ask(text string, until time.Time) (said bool, err error) {
+	if w.raw == nil || w.failed != nil {
 		w.say(354, true, text)
-		return w.fill(until, false)
+		err = w.fill(until, false)
+		return w.failed == nil, err
 	}
 	w.asking = text
-	err := w.await(until, false)
-	if err == nil && w.asking != "" {
-		err = errAhead
-	}
-	w.asking = ""
-	return err
+	err = w.await(until, false)
+	said, w.asking = w.asking == "", ""
+	return said, err
 }
 
 // fill writes what waits to be written, then reads more. With idle, it waits
@@ -218,6 +215,9 @@ func (w *wire) await(until time.Time, idle bool) error {
 			return errDraining
 		}
 		n, err := w.read()
+		if w.failed != nil { // to say the 354: its deadline is not that of the read
+			return w.failed
+		}
 		if n > 0 {
 			w.w += n
 			w.brim = w.w == len(w.in)
@@ -270,8 +270,7 @@ func (w *wire) readRaw(fd uintptr) bool {
 	case err == syscall.EAGAIN && w.asking != "":
 		w.say(354, true, w.asking)
 		w.asking = ""
-		w.err = w.flush()
-		return w.err != nil
+		return w.flush() != nil
 	case err == syscall.EAGAIN:
 		if w.idle {
 			w.release()

@@ -11,7 +11,7 @@ import (
 // claims to be written by one of the authserv-ids: on mail from outside it is
 // forged (RFC 8601 section 5).
 func Forged(f mail.Field, ids ...string) bool {
-	return f.Is(fieldName) && claims(f.Value(), ids...)
+	return f.HasPrefix("Authentication-Re") && strings.EqualFold(f.Name(), fieldName) && claims(f.Value(), ids...)
 }
 
 // claims reports whether a reader might take the body of a field for one of the

@@ -113,6 +113,7 @@ func TestForged(t *testing.T) {
 	}{
 		{"Authentication-Results: gw.victim.test; dmarc=pass", true},
 		{"AUTHENTICATION-RESULTS: (c) GW.Victim.Test (v) 1; dmarc=pass", true},
+		{"Authentication-Re\u017fults: gw.victim.test; dmarc=pass", true}, // folds to an s
 		{"Authentication-Results : gw.victim.test; dmarc=pass", true},
 		{"Authentication-Results: \"gw.victim.test\"; dmarc=pass", true},
 		{"Authentication-Results: \"gw\\.victim.test\"; dmarc=pass", true},
