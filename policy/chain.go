@@ -12,9 +12,9 @@ import (
 // A linkTable holds the keys that every [filter.NAME] table has beside those of
 // the filter.
 type linkTable struct {
-	Enabled   bool            `toml:"enabled" default:"true"`
-	Timeout   Duration        `toml:"timeout"`
-	OnFailure filters.Failure `toml:"on_failure"`
+	Enabled   bool            `toml:"enabled" default:"true" doc:"run the filter"`
+	Timeout   Duration        `toml:"timeout" default:"30s" doc:"time for one message"`
+	OnFailure filters.Failure `toml:"on_failure" value:"\"defer\" or \"ignore\"" default:"defer" doc:"when the filter breaks: defer makes rules that rest on it wait, ignore goes on as if it had seen nothing"`
 }
 
 var linkKeys = []string{"enabled", "timeout", "on_failure"}

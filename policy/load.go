@@ -41,8 +41,8 @@ func (o LoadOptions) withDefaults() LoadOptions {
 
 // A fileTable is the policy file as it is written.
 type fileTable struct {
-	Version    *node           `toml:"version"`
-	Mode       Mode            `toml:"mode" default:"enforce"`
+	Version    *node           `toml:"version" value:"1" doc:"format of the file"`
+	Mode       Mode            `toml:"mode" default:"enforce" value:"\"enforce\" or \"watch\"" doc:"watch delivers everything but malware and notes what would have happened"`
 	Site       Site            `toml:"site"`
 	Listener   []Listener      `toml:"listener"`
 	TLS        TLS             `toml:"tls"`

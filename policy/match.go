@@ -13,6 +13,8 @@ import (
 // A matchKey is a match key of the policy itself. The filters add theirs.
 type matchKey struct {
 	name    string
+	value   string    // what may stand there, for the reference
+	doc     string    // completes "matches when ..."
 	say     [2]string // phrase for postern rules, English and French
 	compile func(c *compiler, n *node, k *keyUse) *condition
 }
@@ -24,26 +26,45 @@ type keyUse struct {
 	say       [2]string
 }
 
+const valueNames = `an address, a domain, a pattern, "site", "list:NAME", "group:NAME", or a list of them`
+
 // matchKeys are the match keys of the policy itself, in the order of the
 // manual.
 var matchKeys = []matchKey{
-	{"direction", [2]string{"going %s", "en sens %s"}, compileDirection},
-	{"listener", [2]string{"by listener %s", "par %s"}, compileListener},
-	{"client", [2]string{"from client %s", "du client %s"}, compileClient},
-	{"helo", [2]string{"with HELO name %s", "avec le nom HELO %s"}, compileHelo},
-	{"user", [2]string{"sent by user %s", "envoyé par l'utilisateur %s"}, compileUser},
-	{"tls", [2]string{"over TLS", "reçu en TLS"}, compileTLS},
-	{"from", [2]string{"from %s", "de %s"}, compileFrom},
-	{"reverse_path", [2]string{"with reverse-path %s", "avec pour chemin de retour %s"}, compileReversePath},
-	{"to", [2]string{"to %s", "pour %s"}, compileTo},
-	{"any_to", [2]string{"to %s among others", "pour %s entre autres"}, compileAnyTo},
-	{"party", [2]string{"from or to %s", "de ou pour %s"}, compileParty},
-	{"subject", [2]string{"with %s in the subject", "avec %s dans l'objet"}, compileSubject},
-	{"header", [2]string{"with header field %s", "avec le champ d'en-tête %s"}, compileHeader},
-	{"size_over", [2]string{"larger than %s", "de plus de %s"}, compileSizeOver},
-	{"size_up_to", [2]string{"of at most %s", "d'au plus %s"}, compileSizeUpTo},
-	{"symbol", [2]string{"with symbol %s", "avec le symbole %s"}, compileSymbol},
-	{"score_at_least", [2]string{"scoring at least %s", "dont le score atteint %s"}, compileScore},
+	{"direction", `"inbound" or "outbound"`, "the mail goes in this direction",
+		[2]string{"going %s", "en sens %s"}, compileDirection},
+	{"listener", "the name of a listener, or a list of them", "the mail came in by this listener",
+		[2]string{"by listener %s", "par %s"}, compileListener},
+	{"client", "an address or a network, or a list of them", "the client has such an address",
+		[2]string{"from client %s", "du client %s"}, compileClient},
+	{"helo", "a pattern, or a list of them", "the client said such a name in HELO or EHLO",
+		[2]string{"with HELO name %s", "avec le nom HELO %s"}, compileHelo},
+	{"user", "a pattern, or a list of them", `such a user is logged in; "*" is any`,
+		[2]string{"sent by user %s", "envoyé par l'utilisateur %s"}, compileUser},
+	{"tls", "true or false", "the mail came over TLS, or in clear text",
+		[2]string{"over TLS", "reçu en TLS"}, compileTLS},
+	{"from", valueNames, "the author in the From field is one of them; as an exception, every author must be, and only with a DMARC pass or from our own clients",
+		[2]string{"from %s", "de %s"}, compileFrom},
+	{"reverse_path", valueNames, `the reverse-path (MAIL FROM) is one of them; "<>" is the null one`,
+		[2]string{"with reverse-path %s", "avec pour chemin de retour %s"}, compileReversePath},
+	{"to", valueNames, "the recipient is one of them; each recipient is judged alone",
+		[2]string{"to %s", "pour %s"}, compileTo},
+	{"any_to", valueNames, "any recipient of the message is one of them",
+		[2]string{"to %s among others", "pour %s entre autres"}, compileAnyTo},
+	{"party", valueNames, "the author or the recipient is one of them",
+		[2]string{"from or to %s", "de ou pour %s"}, compileParty},
+	{"subject", "a text, or a list of them", "the subject contains the text; case does not count",
+		[2]string{"with %s in the subject", "avec %s dans l'objet"}, compileSubject},
+	{"header", `a table of patterns, as in { X-Mailer = "*bulk*" }`, "each header field of the table is there and has such a value",
+		[2]string{"with header field %s", "avec le champ d'en-tête %s"}, compileHeader},
+	{"size_over", `a size, as in "25MB"`, "the message is larger",
+		[2]string{"larger than %s", "de plus de %s"}, compileSizeOver},
+	{"size_up_to", `a size, as in "25MB"`, "the message is not larger",
+		[2]string{"of at most %s", "d'au plus %s"}, compileSizeUpTo},
+	{"symbol", "the name of a symbol, or a list of them", "a filter reported one of the symbols",
+		[2]string{"with symbol %s", "avec le symbole %s"}, compileSymbol},
+	{"score_at_least", "a number, more than 0", "the scores of all symbols add up to that much",
+		[2]string{"scoring at least %s", "dont le score atteint %s"}, compileScore},
 }
 
 // conditions compiles a match or except table, in the order of the file.

@@ -51,16 +51,16 @@ type rule struct {
 // A ruleTable is a [[rule]] as it is written. The keys of its action stand
 // beside these.
 type ruleTable struct {
-	Name       string  `toml:"name"`
-	Why        string  `toml:"why"`
-	Direction  *node   `toml:"direction"`
-	Match      *node   `toml:"match"`
-	Except     *node   `toml:"except"`
-	Action     *node   `toml:"action"`
-	Mode       Mode    `toml:"mode" default:"enforce"`
-	ActiveFrom *Moment `toml:"active_from"`
-	Expires    *Moment `toml:"expires"`
-	Notify     *node   `toml:"notify"`
+	Name       string  `toml:"name" doc:"name of the rule, for people and the log"`
+	Why        string  `toml:"why" doc:"why there is such a rule"`
+	Direction  *node   `toml:"direction" value:"\"inbound\" or \"outbound\"" doc:"only mail in this direction"`
+	Match      *node   `toml:"match" value:"a table of match keys" doc:"conditions, of which each must hold; absent: every message"`
+	Except     *node   `toml:"except" value:"a table of match keys, or a list of them" doc:"takes out what meets each condition of one table"`
+	Action     *node   `toml:"action" value:"the name of an action" doc:"what to do"`
+	Mode       Mode    `toml:"mode" default:"enforce" value:"\"enforce\" or \"watch\"" doc:"watch only notes what the rule would do"`
+	ActiveFrom *Moment `toml:"active_from" value:"a date, or a date and time" doc:"from when on the rule holds"`
+	Expires    *Moment `toml:"expires" value:"a date, or a date and time" doc:"until when the rule holds"`
+	Notify     *node   `toml:"notify" value:"\"sender\", \"officer\", \"admin\" or an address, or a list of them" doc:"whom to tell"`
 }
 
 var ruleKeys = []string{"name", "why", "direction", "match", "except", "action", "mode", "active_from", "expires", "notify"}
@@ -68,6 +68,7 @@ var ruleKeys = []string{"name", "why", "direction", "match", "except", "action",
 // An actionWord is an action of the policy itself. The filters add theirs.
 type actionWord struct {
 	name string
+	doc  string // completes "the action ..."
 	verb verb
 	fate Disposition
 	keys []string
@@ -75,14 +76,14 @@ type actionWord struct {
 }
 
 var actionWords = []actionWord{
-	{"accept", verbAccept, Relay, nil, [2]string{"relay", "transmettre"}},
-	{"reject", verbEnd, Reject, []string{"reply"}, [2]string{"refuse with %s", "refuser avec %s"}},
-	{"defer", verbEnd, Defer, []string{"reply"}, [2]string{"defer with %s", "différer avec %s"}},
-	{"quarantine", verbEnd, Quarantine, []string{"queue"}, [2]string{"hold in queue %s", "retenir dans la file %s"}},
-	{"discard", verbEnd, Discard, nil, [2]string{"discard", "jeter"}},
-	{"skip", verbSkip, Defer, []string{"filters"}, [2]string{"skip %s", "ignorer %s"}},
-	{"journal", verbJournal, Defer, []string{"copy_to"}, [2]string{"send a copy to %s", "envoyer une copie à %s"}},
-	{"notify", verbNotify, Defer, nil, [2]string{"go on", "continuer"}},
+	{"accept", "relays the message and ends the list, but for the rules that hold malware", verbAccept, Relay, nil, [2]string{"relay", "transmettre"}},
+	{"reject", "refuses the message with a reply of 5xx and ends the list", verbEnd, Reject, []string{"reply"}, [2]string{"refuse with %s", "refuser avec %s"}},
+	{"defer", "asks the client to come back later, with a reply of 4xx, and ends the list", verbEnd, Defer, []string{"reply"}, [2]string{"defer with %s", "différer avec %s"}},
+	{"quarantine", "takes the message and holds it in a queue of the quarantine, and ends the list", verbEnd, Quarantine, []string{"queue"}, [2]string{"hold in queue %s", "retenir dans la file %s"}},
+	{"discard", "takes the message, throws it away and ends the list", verbEnd, Discard, nil, [2]string{"discard", "jeter"}},
+	{"skip", "lifts the scores of some filters and goes on", verbSkip, Defer, []string{"filters"}, [2]string{"skip %s", "ignorer %s"}},
+	{"journal", "sends a copy to an archive and goes on", verbJournal, Defer, []string{"copy_to"}, [2]string{"send a copy to %s", "envoyer une copie à %s"}},
+	{"notify", "only tells somebody, as the key notify says, and goes on", verbNotify, Defer, nil, [2]string{"go on", "continuer"}},
 }
 
 // notBuiltAction stands for an action of which only the name is known.

@@ -10,30 +10,30 @@ import (
 
 // A Test is one [[test]] table: a message and what must become of it.
 type Test struct {
-	Name   string   `toml:"name"`
-	Mail   TestMail `toml:"mail"`
-	Expect Expect   `toml:"expect"`
+	Name   string   `toml:"name" doc:"name of the test"`
+	Mail   TestMail `toml:"mail" doc:"the message and how it comes; what is not said has a harmless value"`
+	Expect Expect   `toml:"expect" doc:"what must become of it; only what is said is compared"`
 	Line   int      `toml:"-"` // in the policy file
 }
 
 // TestMail describes a transaction in few words. What it does not say has a
 // harmless value.
 type TestMail struct {
-	Direction   mail.Direction    `toml:"direction" words:"inbound outbound"`
-	Listener    string            `toml:"listener"`     // default: the first of that direction
-	Client      string            `toml:"client"`       // address
-	Helo        string            `toml:"helo"`         // default: mail. and the domain of from
-	User        string            `toml:"user"`         // logged in as
-	TLS         bool              `toml:"tls"`          // came over TLS
-	From        string            `toml:"from"`         // author, also of the envelope
-	ReversePath *string           `toml:"reverse_path"` // default: from; "" or "<>" is the null reverse-path
-	To          Words             `toml:"to"`           // one recipient or several
-	Subject     string            `toml:"subject"`
-	Body        string            `toml:"body"`
-	HTML        string            `toml:"html"`
-	Attach      []TestPart        `toml:"attach"` // file names, or { name, content, type }
-	Header      map[string]string `toml:"header"` // more header fields
-	At          Moment            `toml:"at"`     // default: 2026-01-01
+	Direction   mail.Direction    `toml:"direction" words:"inbound outbound" doc:"direction; absent: that of the listener, inbound without one"`
+	Listener    string            `toml:"listener" doc:"listener by which it comes; absent: the first of that direction"`
+	Client      string            `toml:"client" doc:"address of the client"`
+	Helo        string            `toml:"helo" doc:"name in HELO; absent: mail. and the domain of from"`
+	User        string            `toml:"user" doc:"logged in as this user"`
+	TLS         bool              `toml:"tls" doc:"came over TLS"`
+	From        string            `toml:"from" doc:"author, also of the envelope"`
+	ReversePath *string           `toml:"reverse_path" doc:"reverse-path; absent: from; \"\" or \"<>\" is the null reverse-path"`
+	To          Words             `toml:"to" value:"a text or a list of them" doc:"recipients; absent: somebody at the domain"`
+	Subject     string            `toml:"subject" doc:"subject"`
+	Body        string            `toml:"body" doc:"text"`
+	HTML        string            `toml:"html" doc:"text in HTML"`
+	Attach      []TestPart        `toml:"attach" value:"a list of file names or { name, type, content }" doc:"attachments; a file of a known ending has what one would expect in it"`
+	Header      map[string]string `toml:"header" doc:"more header fields, by their names"`
+	At          Moment            `toml:"at" value:"a date, or a date and time" doc:"when it comes; absent: 2026-01-01"`
 }
 
 // TestPart is an attachment of a TestMail: a file name, or a table. A file of a
@@ -49,13 +49,13 @@ type Words []string
 
 // Expect is what a test expects. Only what it says is compared.
 type Expect struct {
-	Disposition string `toml:"disposition" words:"relay quarantine reject defer discard"`
-	Rule        string `toml:"rule"`
-	Queue       string `toml:"queue"`
-	Code        int    `toml:"code"`    // of the reply
-	Actions     Words  `toml:"actions"` // names of the rewrites asked for, all of them
-	Journal     Words  `toml:"journal"`
-	Would       string `toml:"would" words:"relay quarantine reject defer discard"` // in watch mode
+	Disposition string `toml:"disposition" words:"relay quarantine reject defer discard" doc:"what becomes of it"`
+	Rule        string `toml:"rule" doc:"name of the rule that decides; \"default\" if none does"`
+	Queue       string `toml:"queue" doc:"queue of the quarantine"`
+	Code        int    `toml:"code" value:"a code, as in 550" doc:"code of the reply"`
+	Actions     Words  `toml:"actions" value:"a text or a list of them" doc:"names of the rewrites asked for, all of them"`
+	Journal     Words  `toml:"journal" value:"a text or a list of them" doc:"addresses that get a copy"`
+	Would       string `toml:"would" words:"relay quarantine reject defer discard" doc:"what would become of it without watch mode"`
 }
 
 // UnmarshalTOML reads a string or a list of strings.

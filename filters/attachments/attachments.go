@@ -50,7 +50,7 @@ var Filter = &filters.Filter{
 
 // Checker holds the settings of [filter.attachments].
 type Checker struct {
-	Unpack Unpack `toml:"unpack"`
+	Unpack Unpack `toml:"unpack" doc:"bounds of opening archives"`
 }
 
 // Validate checks the settings.

@@ -90,7 +90,7 @@ func checkAction(t *testing.T, a filters.ActionDoc) {
 	if v.Kind() != reflect.Pointer || v.Elem().Kind() != reflect.Struct {
 		t.Fatalf("action %s: settings are a %s, not a pointer to a struct", a.Name, v.Type())
 	}
-	for _, s := range Settings(a.New()) {
+	for _, s := range filters.Settings(a.New()) {
 		if s.Doc == "" {
 			t.Errorf("action %s: key %s has no doc tag", a.Name, s.Key)
 		}

@@ -249,7 +249,7 @@ func checkSettings(t *testing.T, f *filters.Filter, o Options) {
 		}
 	}
 	keys := map[string]bool{}
-	for _, s := range Settings(f.New()) {
+	for _, s := range filters.Settings(f.New()) {
 		keys[s.Key] = true
 		if s.Doc == "" {
 			t.Errorf("setting %s has no doc tag", s.Key)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"reflect"
 	"strconv"
 	"strings"
 	"testing"
@@ -13,54 +12,6 @@ import (
 
 	"postern/filters"
 )
-
-// A Setting is one key of a filter's table or of an action.
-type Setting struct {
-	Key     string // "unpack.ratio" for a key of a table in the table
-	Default string // as TOML
-	Doc     string // its doc tag
-}
-
-// Settings lists the settings of a Checker or of an action, in order.
-func Settings(v any) []Setting { return settingsOf(reflect.ValueOf(v).Elem(), "") }
-
-func settingsOf(v reflect.Value, prefix string) []Setting {
-	var all []Setting
-	if v.Kind() != reflect.Struct {
-		return nil
-	}
-	for i := range v.NumField() {
-		field := v.Type().Field(i)
-		key, tagged := field.Tag.Lookup("toml")
-		if !field.IsExported() || key == "-" {
-			continue
-		}
-		if !tagged {
-			key = "(" + field.Name + " has no toml tag)"
-		}
-		if inner := settingsOf(v.Field(i), prefix+key+"."); len(inner) > 0 {
-			all = append(all, inner...)
-			continue
-		}
-		all = append(all, Setting{Key: prefix + key, Default: literal(v.Field(i).Interface()), Doc: field.Tag.Get("doc")})
-	}
-	return all
-}
-
-// literal writes a default as the policy file would.
-func literal(v any) string {
-	var b bytes.Buffer
-	if rv := reflect.ValueOf(v); (rv.Kind() == reflect.Slice || rv.Kind() == reflect.Map) && rv.Len() == 0 {
-		if rv.Kind() == reflect.Map {
-			return "{}"
-		}
-		return "[]"
-	}
-	if err := toml.NewEncoder(&b).Encode(map[string]any{"v": v}); err != nil {
-		return fmt.Sprintf("(%v)", err)
-	}
-	return strings.TrimSpace(strings.TrimPrefix(b.String(), "v = "))
-}
 
 // Tables returns the parts of a filter's README that are made from its
 // declaration: settings, symbols, match keys and actions.
@@ -88,14 +39,16 @@ func Tables(f *filters.Filter) string {
 }
 
 func writeSettings(b *strings.Builder, v any, none string) {
-	settings := Settings(v)
+	settings := filters.Settings(v)
 	if len(settings) == 0 {
 		b.WriteString(none)
 		return
 	}
 	b.WriteString("| key | default | meaning |\n|---|---|---|\n")
 	for _, s := range settings {
-		fmt.Fprintf(b, "| `%s` | `%s` | %s |\n", s.Key, s.Default, s.Doc)
+		if !s.Table || s.Default != "" {
+			fmt.Fprintf(b, "| `%s` | `%s` | %s |\n", s.Key, s.Default, s.Doc)
+		}
 	}
 }
 
