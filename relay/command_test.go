@@ -2,11 +2,13 @@ package relay
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/emersion/go-smtp"
 
@@ -180,14 +182,20 @@ func TestNeverConverted(t *testing.T) {
 	without := func(word string) []string {
 		return slices.DeleteFunc(append([]string{"CHUNKING", "BINARYMIME"}, allFeatures...), func(s string) bool { return strings.HasPrefix(s, word) })
 	}
+	const beyond = "Subject: h\u00e9\r\n\r\nx\r\n"
+	from := func(m *Mail, open func() io.Reader) { m.Bytes, m.Content, m.EightBit = nil, open, true }
 	for name, c := range map[string]struct {
 		features []string
 		change   func(*Mail)
 		want     string
 	}{
-		"8BITMIME":                {without("8BIT"), func(m *Mail) { m.EightBit = true }, "554 5.6.3"},
+		"8BITMIME":                {without("8BIT"), func(m *Mail) { *m, m.EightBit = *newMail(beyond, "a@example.com"), true }, "554 5.6.3"},
+		"8BITMIME from a file":    {without("8BIT"), func(m *Mail) { from(m, func() io.Reader { return strings.NewReader(beyond) }) }, "554 5.6.3"},
+		"8BITMIME cannot be read": {without("8BIT"), func(m *Mail) { from(m, func() io.Reader { return iotest.ErrReader(io.ErrClosedPipe) }) }, "554 5.6.3"},
+		"8BITMIME only declared":  {without("8BIT"), func(m *Mail) { m.EightBit, m.Options.Body = true, smtp.Body8BitMIME }, "250"},
 		"8BITMIME not needed":     {without("8BIT"), func(m *Mail) { m.Options.Body = smtp.Body8BitMIME }, "250"},
-		"SMTPUTF8 content":        {without("SMTPUTF8"), func(m *Mail) { m.UTF8 = true }, "550 5.6.7"},
+		"SMTPUTF8 content":        {without("SMTPUTF8"), func(m *Mail) { *m, m.UTF8 = *newMail(beyond, "a@example.com"), true }, "550 5.6.7"},
+		"SMTPUTF8 only declared":  {without("SMTPUTF8"), func(m *Mail) { m.UTF8, m.Options.UTF8 = true, true }, "250"},
 		"SMTPUTF8 reverse-path":   {without("SMTPUTF8"), func(m *Mail) { m.From.Local = "é" }, "550 5.6.7"},
 		"SMTPUTF8 recipient":      {without("SMTPUTF8"), func(m *Mail) { m.To[0].Local = "é" }, "550 5.6.7"},
 		"SMTPUTF8 not needed":     {without("SMTPUTF8"), func(m *Mail) { m.Options.UTF8 = true }, "250"},
@@ -218,7 +226,7 @@ func TestNeverConverted(t *testing.T) {
 // message needs.
 func TestLackingNextToOthers(t *testing.T) {
 	plain := func() *fake { return (&fake{features: []string{"PIPELINING"}}).start(t) }
-	m := newMail(sample, "a@example.com")
+	m := newMail("Subject: h\u00e9\r\n\r\nx\r\n", "a@example.com")
 	m.EightBit = true
 	able := (&fake{}).start(t)
 	if o := newTestClient(t, Options{}).Deliver(context.Background(), hopTo(plain(), able), m)[0]; !o.Delivered {

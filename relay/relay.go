@@ -53,8 +53,8 @@ type Mail struct {
 	Bytes    [][]byte         // the content in memory, or nil
 	Content  func() io.Reader // else: opens the content; may be called again
 	Pieces   Pieces           // the same piece by piece, or nil
-	EightBit bool             // the content has octets above 127
-	UTF8     bool             // header or envelope need SMTPUTF8 (RFC 6531)
+	EightBit bool             // the content may have octets above 127: declared so
+	UTF8     bool             // header or envelope may need SMTPUTF8 (RFC 6531): declared so
 	Dotless  bool             // no line of the content begins with a dot; false: nobody has looked
 	Demands  mail.Demands
 	Client   *mail.Session // for XFORWARD; nil: our own mail

@@ -533,17 +533,16 @@ func (t *transaction) final() *failure {
 // never converted into one that it can take.
 func (t *transaction) lacks() *failure {
 	m, caps := t.m, &t.c.caps
-	needUTF8 := m.needsUTF8()
-	t.utf8 = caps.utf8 && (needUTF8 || m.Options.UTF8)
+	t.utf8 = caps.utf8 && (m.needsUTF8() || m.Options.UTF8)
 	lack := func(reply mail.Reply, what string) *failure {
 		return &failure{reply, fmt.Errorf("%s does not offer %s", t.c.label, what)}
 	}
 	switch {
 	case m.requireTLS() && !t.c.key.isUnix() && !(t.c.verified && caps.requireTLS):
 		return lack(replyNoReq, "REQUIRETLS") // RFC 8689 section 4.2.1
-	case needUTF8 && !caps.utf8:
+	case !caps.utf8 && (m.addressesUTF8() || m.UTF8 && !m.inASCII()):
 		return lack(replyNoUTF8, "SMTPUTF8") // RFC 6531 section 3.2
-	case m.EightBit && !caps.eightBit:
+	case !caps.eightBit && m.EightBit && !m.inASCII():
 		return lack(replyNo8Bit, "8BITMIME") // RFC 6152 section 3
 	case m.Options.Body == smtp.BodyBinaryMIME && !(caps.binary && caps.chunking):
 		return lack(replyNo8Bit, "BINARYMIME") // RFC 3030 section 3
@@ -556,9 +555,12 @@ func (t *transaction) lacks() *failure {
 // requireTLS reports whether REQUIRETLS holds for the message (RFC 8689).
 func (m *Mail) requireTLS() bool { return m.Demands.RequireTLS || m.Options.RequireTLS }
 
-// needsUTF8 reports whether the message can only go to a next hop with SMTPUTF8.
-func (m *Mail) needsUTF8() bool {
-	if m.UTF8 || !isASCII(m.From.Local) || !isASCII(m.From.Domain) {
+// needsUTF8 reports whether the message may only go as an internationalised one.
+func (m *Mail) needsUTF8() bool { return m.UTF8 || m.addressesUTF8() }
+
+// addressesUTF8 reports whether an address of the envelope is not ASCII.
+func (m *Mail) addressesUTF8() bool {
+	if !isASCII(m.From.Local) || !isASCII(m.From.Domain) {
 		return true
 	}
 	for i := range m.To {
@@ -567,4 +569,41 @@ func (m *Mail) needsUTF8() bool {
 		}
 	}
 	return false
+}
+
+// inASCII reports whether the content is ASCII throughout, though more was
+// declared: many clients declare what they could send. Content that cannot be
+// read counts as more.
+func (m *Mail) inASCII() bool {
+	for _, p := range m.Bytes {
+		if !onlyASCII(p) {
+			return false
+		}
+	}
+	if m.Bytes != nil || m.Content == nil {
+		return true
+	}
+	r := m.Content()
+	if c, ok := r.(io.Closer); ok {
+		defer c.Close()
+	}
+	block := make([]byte, 32<<10)
+	for {
+		n, err := r.Read(block)
+		switch {
+		case !onlyASCII(block[:n]):
+			return false
+		case err != nil:
+			return err == io.EOF
+		}
+	}
+}
+
+func onlyASCII(p []byte) bool {
+	for _, c := range p {
+		if c >= 0x80 {
+			return false
+		}
+	}
+	return true
 }

@@ -3,6 +3,7 @@ package smtpd
 import (
 	"bytes"
 	"errors"
+	"io"
 	"time"
 
 	"github.com/emersion/go-smtp"
@@ -25,6 +26,7 @@ const rateGrace = time.Minute
 // nothing more once the message is known to be unfit, but the counting goes on.
 type content struct {
 	body      *spool.Buffer
+	into      io.Writer // body
 	limit     int64
 	normalise bool
 	began     time.Time
@@ -39,8 +41,10 @@ type content struct {
 }
 
 func (s *session) newContent() *content {
+	body := s.set.Spool.Buffer()
 	return &content{
-		body:      s.set.Spool.Buffer(),
+		body:      body,
+		into:      body,
 		limit:     s.set.Limits.Message,
 		normalise: s.lax(),
 		began:     time.Now(),
@@ -142,7 +146,7 @@ func (c *content) rewrite(p []byte) {
 
 func (c *content) store(p []byte) {
 	if c.err == nil && len(p) > 0 {
-		_, c.err = c.body.Write(p)
+		_, c.err = c.into.Write(p)
 	}
 }
 
@@ -187,4 +191,24 @@ func (c *content) until(l *Limits) time.Time {
 		span = min(span, max(rateGrace, time.Duration(s*float64(time.Second))))
 	}
 	return c.began.Add(span)
+}
+
+// Check takes a message that did not come over the wire as content of a listener
+// with that limit and bare_newline: it returns what the backend would get, or
+// the reply that refuses it and a word for the law.
+func Check(message []byte, limit int64, bareNewline string) (received []byte, law string, no mail.Reply) {
+	var b bytes.Buffer
+	c := &content{into: &b, limit: limit, normalise: bareNewline == "normalise"}
+	c.Write(message)
+	c.finish()
+	no = c.verdict()
+	switch no {
+	case mail.Reply{}:
+		return b.Bytes(), "", no
+	case replyNUL:
+		return nil, "nul", no
+	case replyBare:
+		return nil, "bare-newline", no
+	}
+	return nil, "message-size", no // memory takes everything: nothing else can go wrong
 }

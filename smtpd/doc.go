@@ -50,7 +50,8 @@
 // Login failures are counted per address and account together: MaxFailures of
 // them ban that pair, so that nobody can lock a user out from elsewhere. Four
 // times as many from one address ban the address. Each answer comes later than
-// the one before.
+// the one before, to the address and to the account: guesses at one account that
+// come from everywhere are slowed down as well.
 //
 // # Clocks
 //

@@ -19,11 +19,14 @@ const (
 	maxAuthDelay = 8 * time.Second
 )
 
-// failures remembers wrong passwords: by address and account, and by address.
+// failures remembers wrong passwords: by address and account, by address, and by
+// account. The last only delays the answer to a wrong password: a ban by account
+// would let anybody lock its owner out.
 type failures struct {
-	mu    sync.Mutex
-	pairs *lru.Cache[pair, failure]
-	hosts *lru.Cache[netip.Addr, failure]
+	mu       sync.Mutex
+	pairs    *lru.Cache[pair, failure]
+	hosts    *lru.Cache[netip.Addr, failure]
+	accounts *lru.Cache[string, failure]
 }
 
 type pair struct {
@@ -40,7 +43,8 @@ type failure struct {
 func newFailures() *failures {
 	pairs, _ := lru.New[pair, failure](knownFailures) // fails for a size below 1 only
 	hosts, _ := lru.New[netip.Addr, failure](knownFailures)
-	return &failures{pairs: pairs, hosts: hosts}
+	accounts, _ := lru.New[string, failure](knownFailures)
+	return &failures{pairs: pairs, hosts: hosts, accounts: accounts}
 }
 
 func key(host netip.Addr, account string) pair {
@@ -78,6 +82,12 @@ func (f *failures) add(host netip.Addr, account string, c *Config) time.Duration
 	h, _ := f.hosts.Get(k.host)
 	n := h.within(c) + 1
 	f.hosts.Add(k.host, failure{n, now})
+	if k.account != "" {
+		a, _ := f.accounts.Get(k.account)
+		tries := a.within(c) + 1
+		f.accounts.Add(k.account, failure{tries, now})
+		n = max(n, tries)
+	}
 	return authDelay(c.AuthDelay, n)
 }
 

@@ -49,6 +49,10 @@ func (s *session) proxy() error {
 	return nil
 }
 
+// claims are the attributes that only repeat what a client, or its DNS, says. One
+// that cannot be told counts as unavailable: refusing it would refuse the mail.
+var claims = map[string]bool{"NAME": true, "REVERSE_NAME": true, "HELO": true, "IDENT": true}
+
 // An attribute is NAME=value of XFORWARD or XCLIENT; an unavailable value is
 // empty.
 type attribute struct{ name, value string }
@@ -63,11 +67,12 @@ func parseAttributes(arg, known string) ([]attribute, error) {
 		if !ok || !strings.Contains(known, " "+name+" ") {
 			return nil, fmt.Errorf("bad attribute %s", name)
 		}
-		value, err := decodeXtext(value)
-		if err != nil || len(value) > 255 || !clean(value) {
+		// Postfix leaves "=" as it is.
+		value, err := decodeXtext(strings.ReplaceAll(value, "=", "+3D"))
+		switch bad := err != nil || len(value) > 255 || !clean(value); {
+		case bad && !claims[name]:
 			return nil, fmt.Errorf("bad value of %s", name)
-		}
-		if unavailable[strings.ToUpper(value)] {
+		case bad || unavailable[strings.ToUpper(value)]:
 			value = ""
 		}
 		as = append(as, attribute{name, value})
@@ -190,10 +195,9 @@ func (s *session) tell(f *mail.Session, as []attribute) error {
 			port, err = parsePort(a.value)
 			f.Client = netip.AddrPortFrom(f.Client.Addr(), port)
 		case "HELO":
-			if a.value != "" && !plausible(a.value) {
-				err = errors.New("not a host name")
+			if f.Helo = a.value; !plausible(a.value) {
+				f.Helo = ""
 			}
-			f.Helo = a.value
 		case "LOGIN":
 			f.User = a.value
 		case "SOURCE":

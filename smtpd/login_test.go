@@ -283,3 +283,33 @@ func TestAddresses(t *testing.T) {
 		t.Errorf("%d are remembered", len(a.known))
 	}
 }
+
+// TestDelayByAccount: guesses at one account from many addresses wait longer and
+// longer, but nobody is locked out by them.
+func TestDelayByAccount(t *testing.T) {
+	c := (Config{MaxFailures: 3, AuthDelay: 250 * time.Millisecond}).withDefaults()
+	f := newFailures()
+	var last time.Duration
+	for i := range 10 {
+		host := netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})
+		delay := f.add(host, "Anna", c)
+		if delay < last || i == 5 && delay != maxAuthDelay {
+			t.Errorf("guess %d waits %v after %v", i, delay, last)
+		}
+		last = delay
+		if f.banned(host, "anna", c) {
+			t.Errorf("guess %d: banned", i)
+		}
+	}
+	if d := f.add(netip.MustParseAddr("198.51.100.1"), "other", c); d != c.AuthDelay {
+		t.Errorf("another account waits %v", d)
+	}
+	for range 5 {
+		if d := f.add(netip.MustParseAddr("2001:db8::1"), "", c); d > maxAuthDelay {
+			t.Errorf("no account: %v", d)
+		}
+	}
+	if f.accounts.Len() != 2 {
+		t.Errorf("%d accounts are remembered", f.accounts.Len())
+	}
+}
