@@ -24,7 +24,8 @@
 // # Diagnostics
 //
 // ErrFull: the quarantine has reached its size, or the disk is full; the caller
-// defers. ErrNotFound: there is no such item. ErrErased: the item is there but its
+// defers. ErrNotFound: there is no such item. ErrAmbiguous: there are several, which
+// it names. ErrErased: the item is there but its
 // body is not. ErrDamaged: the body, its key or its details were changed or cut
 // short, or belong to another key file. ErrBusy: somebody else is releasing it.
 package quarantine
@@ -51,7 +52,7 @@ import (
 var (
 	ErrFull      = errors.New("quarantine is full")
 	ErrNotFound  = fmt.Errorf("no such held message: %w", store.ErrNotFound)
-	ErrAmbiguous = errors.New("several held messages have ids that begin so")
+	ErrAmbiguous = errors.New("several held messages have this id, or ids that begin so")
 	ErrErased    = errors.New("the body was erased")
 	ErrDamaged   = errors.New("held message is damaged")
 	ErrBusy      = errors.New("somebody else is releasing this message")

@@ -180,6 +180,9 @@ func TestHoldAndRead(t *testing.T) {
 		b.hold(t, 1)
 		_, err = b.Get(ctx, id[:4])
 		want(t, err, ErrAmbiguous)
+		if err == nil || !strings.Contains(err.Error(), id) {
+			t.Errorf("not named: %v", err)
+		}
 		for _, missing := range []string{"", "nobody", strings.Repeat("0", 26)} {
 			_, err = b.Get(ctx, missing)
 			want(t, err, ErrNotFound)

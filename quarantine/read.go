@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -138,8 +139,8 @@ func (q *Quarantine) bodyHas(ctx context.Context, h *store.Held, text string) bo
 	}
 }
 
-// Get returns the item with that id or, if there is none, the only one whose id
-// begins so; ErrNotFound, ErrAmbiguous.
+// Get returns the item with that id or, if there is none, the only one whose id,
+// or whose transaction's, is that or begins so; ErrNotFound, ErrAmbiguous.
 func (q *Quarantine) Get(ctx context.Context, id string) (*Item, error) {
 	h, err := q.get(ctx, id)
 	if err != nil {
@@ -149,24 +150,65 @@ func (q *Quarantine) Get(ctx context.Context, id string) (*Item, error) {
 }
 
 func (q *Quarantine) get(ctx context.Context, id string) (*store.Held, error) {
-	id = strings.ToUpper(id)
-	if len(id) == 26 || id == "" {
-		h, err := q.o.Records.Held(ctx, id)
-		if errors.Is(err, store.ErrNotFound) {
-			err = ErrNotFound
-		}
+	if id == "" {
+		return nil, ErrNotFound
+	}
+	upper := strings.ToUpper(id)
+	h, err := q.o.Records.Held(ctx, upper)
+	if !errors.Is(err, store.ErrNotFound) {
 		return h, err
 	}
-	found, err := q.o.Records.Search(ctx, store.Query{ID: id, Limit: 2})
-	switch {
-	case err != nil:
-		return nil, err
-	case len(found) == 0:
-		return nil, ErrNotFound
-	case len(found) > 1:
-		return nil, ErrAmbiguous
+	var found []*store.Held
+	for _, query := range []store.Query{{ID: upper}, {Tx: id}, {Tx: strings.ToLower(id)}} {
+		query.Limit = maxNamed + 1
+		more, err := q.o.Records.Search(ctx, query)
+		if err != nil {
+			return nil, err
+		}
+		for _, h := range more {
+			if !slices.ContainsFunc(found, func(other *store.Held) bool { return other.ID == h.ID }) {
+				found = append(found, h)
+			}
+		}
 	}
-	return found[0], nil
+	switch len(found) {
+	case 0:
+		return nil, ErrNotFound
+	case 1:
+		return found[0], nil
+	}
+	return nil, fmt.Errorf("%w: %s", ErrAmbiguous, q.names(found))
+}
+
+// maxNamed is how many items ErrAmbiguous names.
+const maxNamed = 10
+
+// names tells items apart for people.
+func (q *Quarantine) names(found []*store.Held) string {
+	var b strings.Builder
+	for i, h := range found {
+		if i == maxNamed {
+			b.WriteString("; and more")
+			break
+		}
+		it, err := q.item(h)
+		if err != nil {
+			it = bare(h, err)
+		}
+		what := string(it.State) + " in " + it.Queue
+		if it.Original {
+			what = "original of what rule " + it.Rule + " changed"
+		}
+		var to []string
+		for i := range it.To[:min(len(it.To), 3)] {
+			to = append(to, it.To[i].Path.String())
+		}
+		if b.Len() > 0 {
+			b.WriteString("; ")
+		}
+		fmt.Fprintf(&b, "%s (%s, for %s)", it.ID, what, strings.Join(to, " "))
+	}
+	return b.String()
 }
 
 // Read returns the message as it was received, for a person who wants to see it:

@@ -143,6 +143,7 @@ type HeldRecipient struct {
 // A Query selects rows. Zero fields select all.
 type Query struct {
 	ID      string // prefix
+	Tx      string // prefix of the transaction
 	Queue   string
 	State   State
 	Rule    string

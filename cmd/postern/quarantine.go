@@ -116,7 +116,7 @@ func (q *quarantineListCmd) Run(g *globals) error {
 }
 
 type quarantineShowCmd struct {
-	ID   string `arg:"" help:"Id from the list."`
+	ID   string `arg:"" help:"Id of the held message or of its transaction; its beginning is enough."`
 	JSON bool   `help:"Print JSON." name:"json"`
 }
 
@@ -151,7 +151,7 @@ func (q *quarantineShowCmd) Run(g *globals) error {
 }
 
 type quarantineReadCmd struct {
-	ID string `arg:"" help:"Id from the list."`
+	ID string `arg:"" help:"Id of the held message or of its transaction; its beginning is enough."`
 }
 
 // Run prints the message as it was received; on a terminal, without what would
@@ -165,7 +165,7 @@ func (q *quarantineReadCmd) Run(g *globals) error {
 }
 
 type quarantineReleaseCmd struct {
-	ID      string   `arg:"" help:"Id from the list."`
+	ID      string   `arg:"" help:"Id of the held message or of its transaction; its beginning is enough."`
 	To      []string `help:"Only to these of its recipients."`
 	Copy    string   `help:"To this address instead of its recipients." placeholder:"ADDRESS"`
 	Note    string   `help:"Why; it is written to the audit log."`
@@ -204,7 +204,7 @@ func (q *quarantineReleaseCmd) Run(g *globals) error {
 }
 
 type quarantineDeleteCmd struct {
-	IDs  []string `arg:"" name:"id" help:"Ids from the list."`
+	IDs  []string `arg:"" name:"id" help:"Ids of held messages or of their transactions; their beginnings are enough."`
 	Note string   `help:"Why; it is written to the audit log."`
 }
 

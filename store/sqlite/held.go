@@ -210,6 +210,7 @@ func condition(q store.Query) (string, []any) {
 		}
 	}
 	add(q.ID != "", "id >= ? AND id < ?", q.ID, q.ID+"\U0010FFFF")
+	add(q.Tx != "", "tx >= ? AND tx < ?", q.Tx, q.Tx+"\U0010FFFF")
 	add(q.Before != "", "id < ?", q.Before)
 	add(q.Queue != "", "queue = ?", q.Queue)
 	add(q.State != "", "state = ?", string(q.State))
