@@ -86,11 +86,12 @@ func (s *Spool) save(name string, b []byte) error {
 
 // saveDamage keeps a damaged stretch of a segment. One that an earlier Open has
 // kept is not reported again. A failure to keep it must not keep the gateway
-// from starting: it stays in the segment for a while.
-func (s *Spool) saveDamage(g *segment, d extent) {
+// from starting: it stays in the segment for a while. It reports whether it was
+// kept.
+func (s *Spool) saveDamage(g *segment, d extent) bool {
 	name := filepath.Join(s.corruptDir(), fmt.Sprintf("%016x-%d.frames", g.number, d.from))
 	if _, err := s.disk.Size(name); err == nil {
-		return
+		return true
 	}
 	s.aside++
 	b, err := s.readRaw(g.name, d.from, d.to-d.from)
@@ -99,6 +100,7 @@ func (s *Spool) saveDamage(g *segment, d extent) {
 	}
 	s.log.Error("part of the spool's log is damaged or was never finished: it was set aside",
 		"file", g.name, "from", d.from, "to", d.to, "why", d.why, "kept", name, "err", err)
+	return err == nil
 }
 
 // moveAside moves a whole segment to the corrupt directory.

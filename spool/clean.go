@@ -1,15 +1,23 @@
 package spool
 
-import "slices"
+import (
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+)
 
 // clean removes the oldest segments that nothing needs any more. If live
 // entries hold up a log that is mostly dead, it copies some of them forward, and
 // reports true if there are more to copy.
 //
-// Only the oldest segment is ever removed: so the record that an entry is done
-// outlives the record that it began.
+// Only the oldest segment is removed here: so the record that an entry is done
+// outlives the record that it began. Scrub has to look closer.
 func (s *Spool) clean() bool {
 	w := &s.w
+	if !w.hold.IsZero() && time.Now().Before(w.hold) {
+		return false
+	}
 	for len(w.segments) > 0 && w.segments[0] != w.active {
 		oldest := w.segments[0]
 		s.mu.Lock()
@@ -18,16 +26,19 @@ func (s *Spool) clean() bool {
 		if !empty {
 			break
 		}
-		s.removeQuietly(oldest.name)
-		s.mu.Lock()
-		w.segments = w.segments[1:]
-		s.mu.Unlock()
-		w.voids = slices.DeleteFunc(w.voids, func(v void) bool { return v.segment <= oldest.number })
+		if err := s.removeSegment(oldest); err != nil {
+			s.holdCleaning(err)
+			return false
+		}
 	}
 	if !s.wasteful() {
 		return false
 	}
-	return s.copyForward(w.segments[0])
+	if err := s.copyForward(w.segments[0]); err != nil {
+		s.holdCleaning(err)
+		return false
+	}
+	return true
 }
 
 // wasteful reports whether the log is mostly dead.
@@ -47,9 +58,10 @@ func (s *Spool) wasteful() bool {
 }
 
 // copyForward copies up to a megabyte of live contents from g to the end of the
-// log, with the present state of their entries. A content that cannot be read
-// is set aside.
-func (s *Spool) copyForward(g *segment) bool {
+// log, with the present state of their entries. A content that is damaged or on
+// a bad block is set aside; if one cannot be read for another reason, they all
+// stay where they are.
+func (s *Spool) copyForward(g *segment) error {
 	s.mu.Lock()
 	var batch []*content
 	var size int64
@@ -63,9 +75,12 @@ func (s *Spool) copyForward(g *segment) bool {
 	var group []*request
 	for _, c := range batch {
 		inline, err := s.readInline(c)
-		if err != nil {
+		switch {
+		case errors.Is(err, ErrCorrupt), errors.Is(err, syscall.EIO):
 			s.setContentAside(c, err)
 			continue
+		case err != nil:
+			return fmt.Errorf("copy content: %w", err)
 		}
 		s.mu.Lock()
 		r := forward(c, inline)
@@ -74,19 +89,7 @@ func (s *Spool) copyForward(g *segment) bool {
 			group = append(group, r)
 		}
 	}
-	if len(group) == 0 {
-		return len(batch) > 0
-	}
-	if err := s.writeGroup(group); err != nil {
-		s.giveUp(group, err)
-		return false
-	}
-	s.w.unsynced = append(s.w.unsynced, group...)
-	if err := s.syncLog(); err != nil {
-		s.giveUp(nil, err)
-		return false
-	}
-	return true
+	return s.writeNow(group)
 }
 
 // forward makes the frame that copies c forward; nil if nobody needs c any
@@ -110,13 +113,17 @@ func forward(c *content, inline []byte) *request {
 }
 
 // move makes the live entries of old those of its copy c. s.mu is held.
-func (s *Spool) move(old, c *content) []*body {
+func (s *Spool) move(old, c *content, copies int) []*body {
+	if len(old.items) < copies {
+		c.seg.soil() // done meanwhile: the records of that come after the copy
+	}
 	if len(old.items) == 0 {
-		return nil // all done meanwhile: the records of that come after the copy
+		return nil
 	}
 	c.items = old.items
 	for _, it := range c.items {
-		it.content = c
+		it.soil()
+		it.content, it.states = c, nil
 	}
 	old.seg.forget(old)
 	c.seg.remember(c)

@@ -24,6 +24,15 @@
 // The oldest segment is removed when no live entry has its content there; when
 // live entries hold up a log that is mostly dead, they are copied to its end.
 //
+// What is finished does not stay readable: Options.Linger after the first entry
+// of a segment was done, or at once when Scrub asks for it, the log goes on in a
+// new segment, and every older one that has something of a finished entry is
+// removed. What lives there is copied to the end of the log first. They go from
+// the oldest on, each durably before the next, so that a remove frame outlives
+// the entry. A segment whose entries all live stays where it is: it has nothing
+// to hide, and no remove frame anywhere is about it; state frames about it that
+// would go are written again.
+//
 // # The states of an entry
 //
 // A crash is the end of the process at any instruction, or of the machine: then
@@ -45,6 +54,8 @@
 //	done        a remove frame after it; synced    all of them                 forgets the entry; without the remove frame
 //	            within a second; body/ removed                                 lists it: delivered twice, never lost
 //	            after that
+//	scrubbed    the segments are removed one by    some of them               lists what lives, once; of what is done no
+//	            one, copies of what lives synced                              more than before
 //	corrupt     what is left in corrupt/; a        either                      forgets the entry, or sets it aside again
 //	            remove frame
 //

@@ -33,6 +33,7 @@ type memDisk struct {
 	free    int64
 	badFrom int64 // bytes of segments in [badFrom, badTo) cannot be read
 	badTo   int64
+	noOpen  error // what opening a segment to read it says; nil: it is opened
 }
 
 type memFile struct {
@@ -123,6 +124,8 @@ func (d *memDisk) Open(name string, flag int) (file, error) {
 	}
 	f := d.names[name]
 	switch {
+	case d.noOpen != nil && flag == os.O_RDONLY && strings.HasSuffix(name, ".log"):
+		return nil, &fs.PathError{Op: "open", Path: name, Err: d.noOpen}
 	case f == nil && flag&os.O_CREATE == 0:
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 	case f != nil && flag&os.O_EXCL != 0:
@@ -337,3 +340,9 @@ func failNth(what string, nth int, err error) func(op, name string) error {
 }
 
 var errNoSpace = &fs.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}
+
+func (d *memDisk) setNoOpen(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.noOpen = err
+}

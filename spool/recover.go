@@ -158,7 +158,10 @@ func (r *recovery) replay(g *segment) error {
 	}
 	defer f.Close()
 	if from, ok := r.voids[g.number]; ok {
-		g.size = min(g.size, from)
+		if from < g.size {
+			g.size = from
+			g.soil()
+		}
 	}
 	sc := &scanner{f: f, marker: g.marker, end: g.size}
 	frames, damaged := sc.all(g.synced)
@@ -181,7 +184,8 @@ func (r *recovery) replay(g *segment) error {
 		}
 	}
 	for _, d := range damaged {
-		s.saveDamage(g, d)
+		g.soil()
+		g.unsaved = !s.saveDamage(g, d) || g.unsaved
 	}
 	g.synced = g.size
 	return nil
@@ -223,6 +227,9 @@ func (r *recovery) apply(g *segment, fr *frame) error {
 		}
 		if it := r.s.items[e.ID]; it != nil {
 			it.entry = fr.data
+			it.note(g)
+		} else {
+			g.soil()
 		}
 		return nil
 	case kindRemove:

@@ -35,6 +35,7 @@ type Options struct {
 	Memory  int              // bytes of one message that are held in memory; 0: 256 KiB
 	Reserve int64            // free space to leave on the file system
 	Segment int64            // bytes after which the log goes on in a new file; 0: 32 MiB
+	Linger  time.Duration    // after that what is finished is gone from the log; 0: 15 minutes
 	Now     func() time.Time // nil: time.Now
 	Rand    io.Reader        // nil: crypto/rand
 	Log     *slog.Logger     // alerts; nil: none
@@ -48,6 +49,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.Segment <= 0 {
 		o.Segment = 32 << 20
+	}
+	if o.Linger <= 0 {
+		o.Linger = 15 * time.Minute
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -81,6 +85,7 @@ type Spool struct {
 	order    uint64          // of the last item
 	reserved map[string]bool // ids of commits under way
 	waiting  []*request      // for the writer
+	scrubs   []chan error    // who waits for the log to be scrubbed
 	closed   bool
 	aside    int // entries and damaged ranges set aside since Open
 
@@ -97,6 +102,7 @@ type item struct {
 	order   uint64
 	entry   []byte
 	content *content
+	states  []*segment // that have state frames of it, since content was written; the newest last
 }
 
 // A content is the content of one or more entries of one commit.
@@ -232,7 +238,7 @@ func (s *Spool) Update(e Entry) error {
 	var w encoder
 	w.b = make([]byte, 0, len(it.entry)+64)
 	w.entry(&next)
-	r := &request{kind: kindState, meta: w.b}
+	r := &request{kind: kindState, meta: w.b, item: it}
 	r.sync = next.Demands != old.Demands || next.Suspended != old.Suspended
 	if err := s.enqueue(r); err != nil {
 		s.mu.Unlock()
@@ -293,6 +299,7 @@ func (s *Spool) Remove(id string) error {
 // any more. s.mu is held.
 func (s *Spool) drop(it *item) []*body {
 	delete(s.items, it.id)
+	it.soil()
 	c := it.content
 	c.items = slices.DeleteFunc(c.items, func(other *item) bool { return other == it })
 	if len(c.items) > 0 {

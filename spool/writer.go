@@ -27,6 +27,7 @@ type request struct {
 	done     chan error // nil for what nobody waits for
 	answered bool
 	commit   *commit
+	item     *item   // whose state it is
 	bodies   []*body // removed after the sync, if still unused
 
 	seg *segment // where it was written
@@ -72,14 +73,17 @@ func (r *request) answer(err error) {
 
 // A segment is one file of the log.
 type segment struct {
-	number uint64
-	name   string
-	marker marker
-	size   int64 // bytes that count
-	synced int64 // of them
-	epoch  uint64
-	live   map[*content]bool // guarded by Spool.mu
-	bytes  int64             // of live contents and their entries; guarded by Spool.mu
+	number  uint64
+	name    string
+	marker  marker
+	size    int64 // bytes that count
+	synced  int64 // of them
+	epoch   uint64
+	live    map[*content]bool // guarded by Spool.mu
+	bytes   int64             // of live contents and their entries; guarded by Spool.mu
+	soiled  time.Time         // since when something in it is finished; guarded by Spool.mu
+	gone    bool              // it was removed; guarded by Spool.mu
+	unsaved bool              // it has damage that could not be kept elsewhere
 }
 
 // forget takes a content out of the segment's live ones. Spool.mu is held.
@@ -110,6 +114,7 @@ type writer struct {
 	unsynced []*request // written since the last sync
 	again    []*request // to be written once more: their segment was given up
 	failing  bool       // the last attempt failed: said once
+	hold     time.Time  // until then the log is not cleaned: that failed
 	closeErr error
 }
 
@@ -118,13 +123,21 @@ func (s *Spool) write() {
 	defer close(s.stopped)
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
-	armed := false
+	linger := time.NewTimer(time.Hour)
+	defer linger.Stop()
+	armed, lingering := false, false
 	for {
+		if wait, ok := s.untilScrub(); ok && !lingering {
+			linger.Reset(wait)
+			lingering = true
+		}
 		final, tick := false, false
 		select {
 		case <-s.wake:
 		case <-timer.C:
 			tick, armed = true, false
+		case <-linger.C:
+			lingering = false
 		case <-s.closing:
 			final = true
 		}
@@ -132,11 +145,15 @@ func (s *Spool) write() {
 		if final {
 			s.flush(true) // what came in between
 			s.w.closeErr = s.finish()
+			for _, done := range s.scrubs { // nobody adds to them after closed
+				done <- ErrClosed
+			}
 			return
 		}
 		if s.clean() {
 			s.signal() // there is more to do
 		}
+		s.scrubDue()
 		if !armed && (len(s.w.unsynced)+len(s.w.again) > 0 || s.w.failing) {
 			timer.Reset(lazySync)
 			armed = true
@@ -224,7 +241,11 @@ func (s *Spool) writeGroup(group []*request) error {
 			}
 		}
 	}
-	return w.flushStaging()
+	if err := w.flushStaging(); err != nil {
+		return err
+	}
+	s.noteStates(group)
+	return nil
 }
 
 // stage adds b to what is written next.
@@ -348,7 +369,7 @@ func (s *Spool) publish(r *request) []*body {
 		contents[i] = &content{layout: l, seg: r.seg, at: r.at + headerSize + int64(len(r.meta)) + l.off, bodies: r.commit.bodies[i]}
 	}
 	if r.commit.moved != nil {
-		return s.move(r.commit.moved, contents[0])
+		return s.move(r.commit.moved, contents[0], len(r.commit.copies))
 	}
 	for i, c := range r.commit.copies {
 		s.order++
@@ -387,6 +408,9 @@ func (s *Spool) giveUp(group []*request, cause error) {
 		return
 	}
 	w.voids = append(w.voids, void{g.number, g.synced})
+	s.mu.Lock()
+	g.soil()
+	s.mu.Unlock()
 	g.size = g.synced
 	// A help for disks that are full, no more: the void is what counts.
 	if err := w.file.Truncate(g.synced); err != nil {
