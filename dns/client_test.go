@@ -379,3 +379,20 @@ func BenchmarkQuestion(b *testing.B) {
 		}
 	}
 }
+
+// TestTold: what others are told of a failure does not name our servers.
+func TestTold(t *testing.T) {
+	c := dns.NewClient(dns.ClientOptions{Servers: []string{"127.0.0.1:1"}, Timeout: 100 * time.Millisecond})
+	_, err := c.TXT(context.Background(), "u.example")
+	if err == nil || !strings.Contains(err.Error(), "127.0.0.1:1") {
+		t.Fatalf("%v: the log must name the server", err)
+	}
+	if got := dns.Told("spf=temperror; " + err.Error()); got != "spf=temperror; DNS look-up failed for now: TXT u.example" {
+		t.Errorf("%q", got)
+	}
+	for _, other := range []string{"", "no such DNS record", "the record names: server x", dns.ErrTemporary.Error()} {
+		if got := dns.Told(other); got != other {
+			t.Errorf("%q became %q", other, got)
+		}
+	}
+}

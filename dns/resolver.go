@@ -34,6 +34,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -44,6 +45,17 @@ var (
 	ErrNoName    = errors.New("no such name")               // NXDOMAIN: nor is there anything below it (RFC 8020)
 	ErrTemporary = errors.New("DNS look-up failed for now") // SERVFAIL, time-out, no server
 )
+
+// Told returns the text of an error as it may be told to others: without the
+// servers that were asked.
+func Told(text string) string {
+	if i := strings.Index(text, ErrTemporary.Error()); i >= 0 {
+		if j := strings.Index(text[i:], ": server "); j >= 0 {
+			return text[:i+j]
+		}
+	}
+	return text
+}
 
 // A Resolver looks DNS records up. Names are given with or without the trailing
 // dot; answers come without. TTL and the AD bit come with each answer.

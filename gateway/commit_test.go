@@ -121,8 +121,11 @@ func TestUTF8(t *testing.T) {
 		t.Errorf("told %s", s.one())
 	}
 	older := newWorld(t, plan{hop: func(h *nextHop) { h.words = nil }})
-	if s := older.send(letter{options: smtp.MailOptions{Body: smtp.Body8BitMIME}}); !strings.HasPrefix(s.one(), "554 5.6.3") {
+	if s := older.send(letter{content: content, options: smtp.MailOptions{Body: smtp.Body8BitMIME}}); !strings.HasPrefix(s.one(), "554 5.6.3") {
 		t.Errorf("told %s", s.one())
+	}
+	if s := older.send(letter{options: smtp.MailOptions{Body: smtp.Body8BitMIME, UTF8: true}}); !s.data[0].OK() {
+		t.Errorf("ASCII that was declared as more: told %s", s.one())
 	}
 	q := newWorld(t, plan{queue: `delivery = "spool"`})
 	q.send(l)

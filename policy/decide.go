@@ -83,10 +83,10 @@ func (p *Policy) decide(v *view) Decision {
 		}
 	}
 	v.lifted = real.lifted
-	d := real.finish(v)
+	d := real.finish(v, p.Mode == Watch)
 	if p.watching {
 		v.lifted = would.lifted
-		if w := would.finish(v); w.Disposition != d.Disposition || w.Queue != d.Queue {
+		if w := would.finish(v, false); w.Disposition != d.Disposition || w.Queue != d.Queue {
 			d.Would, d.WouldRule = &w.Disposition, w.Rule
 		}
 	}
@@ -181,6 +181,7 @@ func (s *search) take(r *rule, v *view, t *RuleTrace) {
 	case verbRewrite:
 		a := r.action
 		a.Parts = r.parts(v)
+		a.Marks = r.marks(v, a.Parts)
 		s.d.Actions = append(s.d.Actions, a)
 	case verbSkip:
 		s.lifted |= r.lift
@@ -214,14 +215,15 @@ func (s *search) end(r *rule, fate Disposition, why string) {
 }
 
 // finish gives the decision. Where no rule gave a disposition, the message is
-// relayed, unless a filter broke: nobody knows what it would have said.
-func (s *search) finish(v *view) Decision {
+// relayed, unless a filter broke: nobody knows what it would have said. While the
+// whole file is only watched, the rules that are not have asked it already.
+func (s *search) finish(v *view, watching bool) Decision {
 	d := s.d
 	d.Recipient = v.to
 	d.Score, _ = v.score()
 	switch broken := v.broken &^ s.lifted; {
 	case s.done || s.accepted:
-	case broken != 0:
+	case broken != 0 && !watching:
 		d.Disposition, d.Rule, d.Reply = Defer, DefaultRule, mail.ReplyTryAgain
 		d.Why = v.brokenNames(broken) + " broke, and no rule settled this recipient before"
 	default:

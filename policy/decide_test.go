@@ -210,6 +210,7 @@ action = "quarantine"
 		{file, "LISTED", "relay default would reject last", []string{"last"}},
 		{file, "VIRUS_FOUND", "quarantine virus in malware", nil},
 		{file, "!virus", "defer virus", nil},
+		{file, "!kinds", "relay default would defer spam", nil},
 		{file, "KIND_EXE@1", "relay default", []string{"strip"}},
 	} {
 		d := c.p.Decide(mailTo("", "bob@example.org"), ran(strings.Fields(c.symbols)...))[0]
@@ -220,7 +221,7 @@ action = "quarantine"
 			t.Errorf("%s: %s", c.symbols, diff)
 		}
 	}
-	// A watched rule never defers.
+	// A watched rule never defers, nor does a filter that only they ask.
 	broken := p.Decide(mailTo("", "bob@example.org"), ran("!kinds", "LISTED"))[0]
 	if broken.Rule != "hold" {
 		t.Errorf("got %s, want the rule hold", fate(broken))

@@ -10,7 +10,7 @@ import (
 // Early decides for one recipient before the message is here, from what is
 // known at that stage. It is the same decision as Decide's, only sooner: true
 // only if nothing that can still come to light would change it. Only Reject and
-// Defer are worth saying early.
+// Defer are worth saying early. Its trace is the rule that settled it.
 func (p *Policy) Early(stage filters.Stage, tx *mail.Transaction, to mail.Path, rs filters.Results) (Decision, bool) {
 	if stage >= filters.Data || !slices.ContainsFunc(p.rules, (*rule).speaksEarly) {
 		return Decision{}, false
@@ -18,7 +18,7 @@ func (p *Policy) Early(stage filters.Stage, tx *mail.Transaction, to mail.Path, 
 	v := &view{facts: p.newFacts(tx, rs), to: to}
 	var s search
 	for _, r := range p.rules {
-		var t RuleTrace
+		t := RuleTrace{Rule: r.name, Line: r.line}
 		if p.watches(r) || !r.active(tx.At, &t) {
 			continue
 		}
@@ -36,7 +36,8 @@ func (p *Policy) Early(stage filters.Stage, tx *mail.Transaction, to mail.Path, 
 		}
 		s.take(r, v, &t)
 		if s.done {
-			d := s.finish(v)
+			d := s.finish(v, false)
+			d.Trace = []RuleTrace{t}
 			return d, d.Disposition == Reject || d.Disposition == Defer
 		}
 	}

@@ -169,7 +169,7 @@ func (c *Checker) verdictOf(a *dkim.ARC) filters.Verdict {
 	note := func(symbol, evidence string) {
 		v.Symbols = append(v.Symbols, filters.Symbol{Name: symbol, Evidence: filters.Clean(evidence, maxText)})
 	}
-	r := mail.AuthResult{Method: "arc", Value: a.Value, Reason: filters.Clean(a.Reason, maxText)}
+	r := mail.AuthResult{Method: "arc", Value: a.Value, Reason: filters.Clean(dns.Told(a.Reason), maxText)}
 	switch a.Value {
 	case dkim.Pass:
 		// RFC 8617 section 10.2 registers header.oldest-pass; 0 means all.

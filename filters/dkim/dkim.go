@@ -202,7 +202,7 @@ func evidence(r *dkim.Result) string {
 // AuthResult returns a result as it stands in an Authentication-Results field
 // (RFC 8601 section 2.7.1; header.b and header.s are of RFC 6008 and RFC 7489).
 func AuthResult(r *dkim.Result) mail.AuthResult {
-	a := mail.AuthResult{Method: "dkim", Value: r.Value, Reason: filters.Clean(r.Reason, maxText)}
+	a := mail.AuthResult{Method: "dkim", Value: r.Value, Reason: filters.Clean(dns.Told(r.Reason), maxText)}
 	for _, p := range []mail.Property{
 		{Type: "header", Name: "d", Value: r.Domain},
 		{Type: "header", Name: "i", Value: r.Identity},

@@ -152,7 +152,7 @@ func verdictOf(a author, j judgement, ids []identifier) filters.Verdict {
 	if j.aligned != nil {
 		v.Symbols = append(v.Symbols, filters.Symbol{Name: "FROM_ALIGNED", Evidence: evidence})
 	}
-	r := mail.AuthResult{Method: "dmarc", Value: j.value, Reason: filters.Clean(j.reason, maxReason)}
+	r := mail.AuthResult{Method: "dmarc", Value: j.value, Reason: filters.Clean(dns.Told(j.reason), maxReason)}
 	if a.problem != "" {
 		v.Symbols = append(v.Symbols, filters.Symbol{Name: "FROM_INVALID", Evidence: a.problem})
 	} else {

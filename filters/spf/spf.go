@@ -210,7 +210,7 @@ func verdictOf(client filters.Client, outcomes []outcome) filters.Verdict {
 		}
 		r := mail.AuthResult{Method: "spf", Value: o.Result, Properties: []mail.Property{{Type: "smtp", Name: o.identity, Value: o.domain}}}
 		if o.Result != Pass {
-			r.Reason = filters.Clean(o.Reason, maxReason)
+			r.Reason = filters.Clean(dns.Told(o.Reason), maxReason)
 		}
 		v.Auth = append(v.Auth, r)
 	}
