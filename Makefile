@@ -41,10 +41,10 @@ bench:
 	$(GO) test -run '^$$' -bench . -benchmem -timeout $(TIMEOUT) ./...
 
 # What is made from the code: the packages in rfc/index.txt, what `postern setup`
-# prints in docs/, the manual pages.
+# prints in docs/, the reference docs/settings.md, the manual pages.
 docs:
 	$(GO) test -run '^TestRFCIndex$$' . -update
-	$(GO) test -run '^TestSetupDocuments$$' ./cmd/postern -update-docs
+	$(GO) test -run '^Test(SetupDocuments|SettingsDocument)$$' ./cmd/postern -update-docs
 	$(GO) run ./cmd/postern man bin/man
 
 # The exam of an SMTP gateway: POSTERN_EXAM says where it is.

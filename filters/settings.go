@@ -20,6 +20,9 @@ type Setting struct {
 	Table   bool   // a table, whose keys follow
 }
 
+// ValueTables is the Value of a setting that is a list of tables.
+const ValueTables = "a list of tables"
+
 // Settings lists the settings of the struct that v points to, in order: fields
 // that have a toml tag. A default is what the tag default says, else what stands
 // in the struct if its type says what may stand there.
@@ -41,7 +44,7 @@ func settingsOf(v reflect.Value, prefix string) []Setting {
 		if inner.IsValid() && s.Value == "" {
 			s.Table, s.Value = true, "a table"
 			if field.Type.Kind() == reflect.Slice {
-				s.Value, s.Default = "a list of tables", "[]"
+				s.Value, s.Default = ValueTables, "[]"
 			}
 			all = append(append(all, s), settingsOf(inner, s.Key+below)...)
 			continue

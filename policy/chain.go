@@ -14,7 +14,7 @@ import (
 type linkTable struct {
 	Enabled   bool            `toml:"enabled" default:"true" doc:"run the filter"`
 	Timeout   Duration        `toml:"timeout" default:"30s" doc:"time for one message"`
-	OnFailure filters.Failure `toml:"on_failure" value:"\"defer\" or \"ignore\"" default:"defer" doc:"when the filter breaks: defer makes rules that rest on it wait, ignore goes on as if it had seen nothing"`
+	OnFailure filters.Failure `toml:"on_failure" value:"\"defer\" or \"ignore\"" default:"defer" doc:"when the filter breaks: defer what a rule that rests on it might decide, or ignore it as if it had seen nothing"`
 }
 
 var linkKeys = []string{"enabled", "timeout", "on_failure"}

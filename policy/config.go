@@ -24,7 +24,7 @@ type Listener struct {
 	Protocol    string         `toml:"protocol" words:"smtp lmtp" default:"smtp" doc:"protocol to speak with clients"`
 	Allow       []netip.Prefix `toml:"allow" doc:"clients that may connect; absent: all, but for outbound and filter it must be said"`
 	Outbound    []netip.Prefix `toml:"outbound" doc:"for role = \"filter\": original clients whose mail counts as outbound"`
-	TLS         string         `toml:"tls" words:"off optional required implicit" default:"optional" doc:"optional and required offer STARTTLS, implicit begins with TLS; needs the certificate of [tls]"`
+	TLS         string         `toml:"tls" words:"off optional required implicit" default:"optional" doc:"optional and required offer STARTTLS, implicit begins with TLS, off has none"`
 	Auth        ListenerAuth   `toml:"auth" doc:"log-in of users"`
 	Limits      Limits         `toml:"limits" doc:"bounds of sessions and messages"`
 	Trust       Trust          `toml:"trust" doc:"hosts that may tell who the real client is"`
@@ -36,8 +36,8 @@ type Listener struct {
 type ListenerAuth struct {
 	Backend     string   `toml:"backend" words:"file" doc:"where accounts are; absent: AUTH is not offered"`
 	File        string   `toml:"file" doc:"accounts file, a line of postern account for each"`
-	MaxFailures int      `toml:"max_failures" default:"5" least:"1" doc:"wrong passwords from one address after which it is banned"`
-	Ban         Duration `toml:"ban" default:"15m" doc:"how long an address is banned"`
+	MaxFailures int      `toml:"max_failures" default:"5" least:"1" doc:"wrong passwords for one account from one address that ban the pair; four times as many ban the address"`
+	Ban         Duration `toml:"ban" default:"15m" doc:"how long the ban lasts"`
 }
 
 // Limits is the limits key of a listener.

@@ -25,6 +25,8 @@ import (
 //	words:"a b"      the words that a string may be
 //	default:"15m"    the value when the key is absent
 //	least:"1"        the least number
+//	doc:"..."        what it means, for the reference
+//	value:"..."      what may stand there, for the reference, where the type does not say it
 type decoder struct {
 	log        *problemLog
 	secret     func(n *node, where string) Secret

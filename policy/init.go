@@ -28,7 +28,7 @@ func Init(domain, upstream string, full bool, more ...string) string {
 	return b.String()
 }
 
-const initHead = `version = 1
+const initHead = `version = 1                                # settings: postern help, man postern.toml
 mode    = "watch"                          # only malware is held; "enforce" when the log shows what you want
 
 [site]

@@ -66,6 +66,7 @@ type cli struct {
 	Init       initCmd       `cmd:"" help:"Write a policy file to begin with."`
 	Setup      setupCmd      `cmd:"" help:"Print what to run on the mail server's side."`
 	Doctor     doctorCmd     `cmd:"" help:"Look for what goes wrong in real life: DNS, keys, certificates, next hops, disk. Changes nothing."`
+	Help       helpCmd       `cmd:"" help:"Say what a setting of the policy file means."`
 	Check      checkCmd      `cmd:"" help:"Check the policy file: every mistake, with its line."`
 	Rules      rulesCmd      `cmd:"" help:"Print each rule of the policy as a sentence."`
 	Test       testCmd       `cmd:"" help:"Run the tests that stand in the policy file."`

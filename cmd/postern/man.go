@@ -14,10 +14,14 @@ type manCmd struct {
 	Dir string `arg:"" type:"path" help:"Directory to write the pages to."`
 }
 
-// Run writes postern.1 and one page per command, from the grammar.
+// Run writes postern.1 and one page per command, from the grammar, and
+// postern.toml.5.
 func (m *manCmd) Run(g *globals, k *kong.Context) error {
 	if err := os.MkdirAll(m.Dir, 0o755); err != nil {
 		return fmt.Errorf("make the directory for the pages: %w", err)
+	}
+	if err := writeSettingsPage(m.Dir); err != nil {
+		return err
 	}
 	return writeMan(m.Dir, "postern", k.Model.Node)
 }
@@ -88,14 +92,16 @@ func commandsOf(n *kong.Node) []*kong.Node {
 
 func manSeeAlso(b *strings.Builder, name string, n *kong.Node) {
 	var pages []string
-	if n.Parent != nil {
+	if n.Parent == nil {
+		b.WriteString(".SH SEE ALSO\n.BR postern.toml (5),\n")
+	} else {
 		pages = append(pages, name[:strings.LastIndex(name, "-")])
 	}
 	for _, child := range commandsOf(n) {
 		pages = append(pages, name+"-"+child.Name)
 	}
 	for i, p := range pages {
-		if i == 0 {
+		if i == 0 && n.Parent != nil {
 			b.WriteString(".SH SEE ALSO\n")
 		}
 		end := ","
