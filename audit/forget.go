@@ -19,7 +19,9 @@ type Erasure struct {
 // Forget erases the personal values that mention address, with their salts,
 // from all records so far, and appends a record of it: actor is who asked for
 // it. The values of a record's client go with its reverse-path, author or
-// actor. The chain still verifies.
+// actor. Free text (why, reply, reason) goes with any of its values: it quotes
+// subjects, addresses and domains. The other party's address stays. The chain
+// still verifies.
 func (l *Log) Forget(ctx context.Context, address, actor string) (Erasure, error) {
 	var done Erasure
 	if address == "" {
@@ -88,6 +90,7 @@ func erase(text []byte, address string) ([]byte, int, error) {
 	if slices.ContainsFunc(gone, func(name string) bool { return name == "from" || name == "author" || name == "actor" }) {
 		gone = append(gone, "client", "helo")
 	}
+	gone = append(gone, "why", "reply", "reason")
 	values := 0
 	out := []byte(`,"values":{`)
 	sep := `"`
