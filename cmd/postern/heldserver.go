@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"postern/audit"
 	"postern/gateway"
 	"postern/quarantine"
+	"postern/spool"
 )
 
 func (in *instance) heldList(r *http.Request) (any, error) {
@@ -164,7 +166,8 @@ func (in *instance) heldDelete(r *http.Request) (any, error) {
 }
 
 // forget erases what is kept of an address: held bodies, personal fields of
-// held messages and of audit records, and who has written to whom.
+// held messages and of audit records, who has written to whom, and what the
+// spool still has of mail that is done. Mail that waits in the queue stays.
 func (in *instance) forget(r *http.Request) (any, error) {
 	var req forgetRequest
 	if err := decode(r, &req); err != nil {
@@ -182,7 +185,23 @@ func (in *instance) forget(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return forgetAnswer{Held: len(held.Erased), Shared: len(held.Shared), Records: records.Records, Contacts: met}, nil
+	if err := in.spool.Scrub(r.Context()); err != nil {
+		return nil, fmt.Errorf("mail that is done may still be readable in the spool; try again: %w", err)
+	}
+	return forgetAnswer{Held: len(held.Erased), Shared: len(held.Shared), Records: records.Records, Contacts: met, Queued: in.queuedWith(req.Address)}, nil
+}
+
+// queuedWith counts the messages in the queue that have an address in their
+// envelope.
+func (in *instance) queuedWith(address string) int {
+	n := 0
+	for _, e := range in.spool.List() {
+		if strings.EqualFold(e.From.String(), address) ||
+			slices.ContainsFunc(e.To, func(to spool.Recipient) bool { return strings.EqualFold(to.Path.String(), address) }) {
+			n++
+		}
+	}
+	return n
 }
 
 // heldTotals counts what waits, by queue.

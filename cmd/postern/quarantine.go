@@ -265,3 +265,8 @@ type forgetAnswer struct {
 	Records  int `json:"audit_records"`
 	Contacts int `json:"contacts"` // who has written to him, and to whom he has written
 }
+	if done.Queued > 0 {
+		fmt.Fprintf(g.out, "%s with the address still in the queue: these stay until they are delivered, or dropped with postern queue drop; then ask again\n",
+			count(done.Queued, "message"))
+	}
+	Queued   int `json:"queued"`   // messages in the queue, which stay
