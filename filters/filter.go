@@ -94,6 +94,7 @@ type ActionDoc struct {
 	Say  [2]string  // phrase for `postern rules`, English and French
 	New  func() any // the action's settings with defaults: keys of the rule's table are decoded over it (toml tags)
 
+	SparesOwn     bool // not performed on what Postern itself writes: DSNs, notices, reports
 	KeepsOriginal bool // it takes something away from people: the gateway puts the original in quarantine first
 }
 
@@ -175,6 +176,8 @@ type RewriteInput struct {
 	With    any               // the settings made by ActionDoc.New and filled from the rule
 	Rule    string            // the policy rule that asks
 	Parts   []mail.PartID     // the parts that the rule's match marked
+	Marks   []*Symbol         // the symbols by which it marked them
+	Kept    string            // id under which the whole message is in the quarantine; empty: that of Tx
 	To      []mail.Path       // recipients of this copy
 	Message *mail.Message     // what earlier rewrites made of it
 }

@@ -73,18 +73,26 @@ func attachment(p *mail.Part, symbols []filters.Symbol) quarantine.Attachment {
 }
 
 // released are the decisions of a release: what the policy in force asks for,
-// whatever it would do with the message itself. Nothing is taken out of an
-// original again: somebody wants to see it.
-func (b *begun) released(tx *mail.Transaction, out *Outcome, original bool) ([]policy.Decision, error) {
+// whatever it would do with the message itself. whole: nothing is taken out, as
+// of an original, which somebody wants to see.
+func (b *begun) released(tx *mail.Transaction, out *Outcome, whole bool) ([]policy.Decision, error) {
 	ds := b.Policy.Released(tx, out.Results)
 	for i := range ds {
 		d := &ds[i]
 		if d.Disposition != policy.Relay {
 			return nil, fmt.Errorf("%w: %s", errUndecided, d.Why)
 		}
-		if original {
-			d.Actions = slices.DeleteFunc(d.Actions, func(a policy.Action) bool { return b.keepsOriginal([]policy.Action{a}) })
+		if whole {
+			d.Actions = b.without(d.Actions, func(doc filters.ActionDoc) bool { return doc.KeepsOriginal })
 		}
 	}
 	return ds, nil
+}
+
+// without returns the actions but those of a kind.
+func (b *begun) without(actions []policy.Action, kind func(filters.ActionDoc) bool) []policy.Action {
+	return slices.DeleteFunc(slices.Clone(actions), func(a policy.Action) bool {
+		doc, ok := actionDoc(b.Policy.Chain(), a)
+		return ok && kind(doc)
+	})
 }

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"postern/audit"
 	"postern/mail"
+	"postern/policy"
 	"postern/quarantine"
 	"postern/spool"
 )
@@ -28,6 +30,7 @@ type Release struct {
 	Actor   string
 	Reason  string
 	Malware bool // although a scanner still finds malware in it
+	Whole   bool // nothing is taken out of it
 }
 
 // A Released tells what a release did.
@@ -35,7 +38,12 @@ type Released struct {
 	Item  string
 	To    []mail.Path
 	Queue []string // ids in the spool
+	Taken []Taken  // what rewrites took out
 }
+
+// A Taken is an attachment that was taken out of a released message; several
+// without a name are one.
+type Taken struct{ Name, Rule string }
 
 // Release re-enters a held message at the rewrites: it is filtered again, so
 // that signatures of today find what those of yesterday did not, rewritten as
@@ -55,21 +63,21 @@ func (g *Gateway) Release(ctx context.Context, req Release) (*Released, error) {
 	if st == nil {
 		return nil, ErrNoPolicy
 	}
-	b := &begun{State: st, demands: it.Demands}
+	b := &begun{State: st, demands: it.Demands, kept: it.ID}
 	defer b.release()
 	body, err := g.heldBody(ctx, it.ID)
 	if err != nil {
 		return nil, err
 	}
 	defer b.discard(body)
-	d, err := g.releaseDelivery(ctx, it, to, b, body, req.Malware)
+	d, err := g.releaseDelivery(ctx, it, to, b, body, req)
 	if err != nil {
 		return nil, fmt.Errorf("release %s: %w", it.ID, err)
 	}
 	if err := g.letGo(ctx, d, it, to, req); err != nil {
 		return nil, fmt.Errorf("release %s: %w", it.ID, err)
 	}
-	return &Released{Item: it.ID, To: to, Queue: d.spool}, nil
+	return &Released{Item: it.ID, To: to, Queue: d.spool, Taken: d.taken()}, nil
 }
 
 // letGo writes the record of the release, puts the message into the queue and
@@ -77,6 +85,16 @@ func (g *Gateway) Release(ctx context.Context, req Release) (*Released, error) {
 func (g *Gateway) letGo(ctx context.Context, d *delivery, it *quarantine.Item, to []mail.Path, req Release) error {
 	record := audit.Record{Event: audit.Release, ID: it.Transaction, Item: it.ID, Queue: it.Queue, Policy: d.b.Policy.Hash, Rule: it.Rule,
 		Actor: req.Actor, Reason: req.Reason, From: it.ReversePath.String(), To: joinPaths(to)}
+	switch taken := d.taken(); {
+	case req.Whole:
+		record.Detail = "whole: nothing was taken out"
+	case len(taken) > 0:
+		var rules []string
+		for _, t := range taken {
+			rules = append(rules, t.Rule)
+		}
+		record.Detail = "attachments were taken out by " + strings.Join(slices.Compact(rules), ", ") // their names are personal
+	}
 	if err := g.auditNow(ctx, record); err != nil {
 		return err
 	}
@@ -155,7 +173,7 @@ func (g *Gateway) heldBody(ctx context.Context, id string) (*spool.Buffer, error
 }
 
 // releaseDelivery judges the message again as far as a release needs.
-func (g *Gateway) releaseDelivery(ctx context.Context, it *quarantine.Item, to []mail.Path, b *begun, body *spool.Buffer, malware bool) (*delivery, error) {
+func (g *Gateway) releaseDelivery(ctx context.Context, it *quarantine.Item, to []mail.Path, b *begun, body *spool.Buffer, req Release) (*delivery, error) {
 	session := it.Session
 	tx := &mail.Transaction{
 		ID: g.o.NewID(), At: g.o.Now(), Session: &session, Envelope: mail.Envelope{ReversePath: it.ReversePath, Options: it.Options},
@@ -179,7 +197,7 @@ func (g *Gateway) releaseDelivery(ctx context.Context, it *quarantine.Item, to [
 		tx.Recipients = append(tx.Recipients, r)
 	}
 	out := &Outcome{Results: b.check(ctx, tx)}
-	if err := b.stillMalware(out); err != nil && !malware {
+	if err := b.stillMalware(out); err != nil && !req.Malware {
 		return nil, err
 	}
 	for i := range out.Results { // whoever takes malware takes it unseen too
@@ -187,7 +205,7 @@ func (g *Gateway) releaseDelivery(ctx context.Context, it *quarantine.Item, to [
 			r.Ignored = true
 		}
 	}
-	if out.Decisions, err = b.released(tx, out, it.Original); err != nil {
+	if out.Decisions, err = b.released(tx, out, it.Original || req.Whole); err != nil {
 		return nil, err
 	}
 	g.copies(ctx, tx, out)
@@ -195,6 +213,30 @@ func (g *Gateway) releaseDelivery(ctx context.Context, it *quarantine.Item, to [
 		return nil, err
 	}
 	return newDelivery(g, tx, out), nil
+}
+
+// taken are the attachments that rewrites take out, each once.
+func (d *delivery) taken() []Taken {
+	var all []Taken
+	for i := range d.out.Copies {
+		for _, a := range d.out.Copies[i].Actions {
+			if !d.b.keepsOriginal([]policy.Action{a}) {
+				continue
+			}
+			for _, id := range a.Parts {
+				t := Taken{Rule: a.Rule}
+				if p := d.tx.Message.Part(id); p != nil {
+					if names := p.Entity().Names(); len(names) > 0 {
+						t.Name = names[0]
+					}
+				}
+				if !slices.Contains(all, t) {
+					all = append(all, t)
+				}
+			}
+		}
+	}
+	return all
 }
 
 // wholeHeader lets a header be read to its end, however long it is: a person has

@@ -134,7 +134,8 @@ func (g *Gateway) perform(ctx context.Context, tx *mail.Transaction, m *mail.Mes
 	slices.SortStableFunc(actions, func(a, b policy.Action) int { return chain.Order(a.Filter) - chain.Order(b.Filter) })
 	for _, a := range actions {
 		next, err := chain.Rewrite(ctx, a.Filter, filters.RewriteInput{
-			Tx: tx, Results: rs, Action: a.Name, With: a.With, Rule: a.Rule, Parts: a.Parts, To: pc.Recipients, Message: m,
+			Tx: tx, Results: rs, Action: a.Name, With: a.With, Rule: a.Rule, Parts: a.Parts, Marks: a.Marks,
+			Kept: begunOf(tx).kept, To: pc.Recipients, Message: m,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("rule %q: %w", a.Rule, err)

@@ -19,6 +19,7 @@ type begun struct {
 	*State                  // in force at MAIL
 	early   filters.Results // what the filters of the early stages have seen
 	demands mail.Demands    // of an earlier passage: this one can only tighten them
+	kept    string          // of a release: id of the held message
 	told    map[notice]bool // notices that were sent
 	dotless bool            // no line of the message begins with a dot
 	asked   *dns.Budget     // for what is looked up

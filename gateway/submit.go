@@ -92,6 +92,7 @@ func (g *Gateway) ownCopies(ctx context.Context, tx *mail.Transaction) (*deliver
 		if d.Disposition != policy.Relay {
 			d.Disposition, d.Why = policy.Relay, "our own notice: "+d.Why
 		}
+		d.Actions = b.without(d.Actions, func(doc filters.ActionDoc) bool { return doc.SparesOwn })
 		if b.upstreamName(tx, d.Recipient) == "" {
 			return nil, fmt.Errorf("no route to <%s>", d.Recipient)
 		}

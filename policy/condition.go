@@ -171,14 +171,28 @@ func (v *view) parts(c *condition) []mail.PartID {
 	var parts []mail.PartID
 	for i := range v.symbols {
 		s := &v.symbols[i]
-		if s.symbol.Part == "" || !containsInt(c.marks, s.id) || !v.counts(s) || slices.Contains(parts, s.symbol.Part) {
-			continue
-		}
-		if c.labels == nil || anyGlob(c.labels, s.symbol.Label) {
+		if v.marked(c, s) && !slices.Contains(parts, s.symbol.Part) {
 			parts = append(parts, s.symbol.Part)
 		}
 	}
 	return parts
+}
+
+// marked reports whether the condition marks a part by this symbol.
+func (v *view) marked(c *condition, s *found) bool {
+	return s.symbol.Part != "" && containsInt(c.marks, s.id) && v.counts(s) && (c.labels == nil || anyGlob(c.labels, s.symbol.Label))
+}
+
+// marks are the symbols by which the rule's match marked these parts.
+func (r *rule) marks(v *view, parts []mail.PartID) []*filters.Symbol {
+	var marks []*filters.Symbol
+	for i := range v.symbols {
+		s := &v.symbols[i]
+		if slices.Contains(parts, s.symbol.Part) && slices.ContainsFunc(r.match, func(c *condition) bool { return v.marked(c, s) }) {
+			marks = append(marks, s.symbol)
+		}
+	}
+	return marks
 }
 
 func containsInt(list []int, n int) bool {

@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 
+	"postern/filters"
 	"postern/mail"
 )
 
@@ -73,11 +74,12 @@ type Notice struct {
 
 // An Action is one rewrite that a rule asks for.
 type Action struct {
-	Name   string        // name of a filters.ActionDoc
-	Filter string        // the filter that performs it
-	With   any           // its settings
-	Rule   string        // the rule that asks
-	Parts  []mail.PartID // the parts that the rule's match marked
+	Name   string            // name of a filters.ActionDoc
+	Filter string            // the filter that performs it
+	With   any               // its settings
+	Rule   string            // the rule that asks
+	Parts  []mail.PartID     // the parts that the rule's match marked
+	Marks  []*filters.Symbol // the symbols by which it marked them
 
 	key string // name and settings as text: equal for actions that do the same
 }

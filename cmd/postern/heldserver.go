@@ -115,7 +115,7 @@ func (in *instance) heldRelease(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	release := gateway.Release{ID: r.PathValue("id"), To: to, Actor: actor(r), Reason: req.Note, Malware: req.Malware}
+	release := gateway.Release{ID: r.PathValue("id"), To: to, Actor: actor(r), Reason: req.Note, Malware: req.Malware, Whole: req.Whole}
 	if req.Copy != "" {
 		one, err := paths([]string{req.Copy})
 		if err != nil {
@@ -133,6 +133,9 @@ func (in *instance) heldRelease(r *http.Request) (any, error) {
 		return nil, err
 	}
 	answer := releaseAnswer{Queue: done.Queue}
+	for _, t := range done.Taken {
+		answer.Taken = append(answer.Taken, taken(t))
+	}
 	for _, p := range done.To {
 		answer.To = append(answer.To, p.String())
 	}

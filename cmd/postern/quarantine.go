@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -170,6 +171,7 @@ type quarantineReleaseCmd struct {
 	Copy    string   `help:"To this address instead of its recipients." placeholder:"ADDRESS"`
 	Note    string   `help:"Why; it is written to the audit log."`
 	Malware bool     `help:"Release it although a scanner still finds malware in it."`
+	Whole   bool     `help:"Deliver all of it: no rule takes an attachment out. The audit log notes it."`
 	JSON    bool     `help:"Print JSON." name:"json"`
 }
 
@@ -177,6 +179,13 @@ type quarantineReleaseCmd struct {
 type releaseAnswer struct {
 	To    []string `json:"to"`
 	Queue []string `json:"queue"` // ids in the queue
+	Taken []taken  `json:"taken_out,omitempty"`
+}
+
+// taken is an attachment that a rule took out of what was released.
+type taken struct {
+	Name string `json:"name"`
+	Rule string `json:"rule"`
 }
 
 // releaseRequest is what release sends.
@@ -185,13 +194,14 @@ type releaseRequest struct {
 	Copy    string   `json:"copy,omitempty"`
 	Note    string   `json:"note,omitempty"`
 	Malware bool     `json:"malware,omitempty"`
+	Whole   bool     `json:"whole,omitempty"`
 }
 
 // Run releases one message: scanned again for malware, rewritten as its rules
 // ask, and put into the queue.
 func (q *quarantineReleaseCmd) Run(g *globals) error {
 	var done releaseAnswer
-	if err := g.call("POST", "/quarantine/"+url.PathEscape(q.ID)+"/release", releaseRequest{q.To, q.Copy, q.Note, q.Malware}, &done); err != nil {
+	if err := g.call("POST", "/quarantine/"+url.PathEscape(q.ID)+"/release", releaseRequest{q.To, q.Copy, q.Note, q.Malware, q.Whole}, &done); err != nil {
 		return err
 	}
 	if q.JSON {
@@ -199,6 +209,12 @@ func (q *quarantineReleaseCmd) Run(g *globals) error {
 	}
 	if !g.Quiet {
 		fmt.Fprintf(g.err, "released to %s; queued as %s\n", strings.Join(done.To, ", "), strings.Join(done.Queue, ", "))
+		for _, t := range done.Taken {
+			fmt.Fprintf(g.err, "rule %s took out %s\n", t.Rule, printable(cmp.Or(t.Name, "an attachment without a name")))
+		}
+		if len(done.Taken) > 0 {
+			fmt.Fprintf(g.err, "the whole message stays in the quarantine; postern quarantine release %s --copy ADDRESS --whole delivers all of it\n", q.ID)
+		}
 	}
 	return nil
 }
@@ -250,6 +266,10 @@ func (q *quarantineForgetCmd) Run(g *globals) error {
 	}
 	fmt.Fprintf(g.out, "erased: %s; the address in %s that others wait for; personal fields in %s; %s\n",
 		count(done.Held, "held message"), count(done.Shared, "message"), count(done.Records, "audit record"), count(done.Contacts, "contact"))
+	if done.Queued > 0 {
+		fmt.Fprintf(g.out, "%s with the address still in the queue: these stay until they are delivered, or dropped with postern queue drop; then ask again\n",
+			count(done.Queued, "message"))
+	}
 	return nil
 }
 
@@ -264,9 +284,5 @@ type forgetAnswer struct {
 	Shared   int `json:"shared"` // held messages of others: only the address is gone
 	Records  int `json:"audit_records"`
 	Contacts int `json:"contacts"` // who has written to him, and to whom he has written
-}
-	if done.Queued > 0 {
-		fmt.Fprintf(g.out, "%s with the address still in the queue: these stay until they are delivered, or dropped with postern queue drop; then ask again\n",
-			count(done.Queued, "message"))
-	}
 	Queued   int `json:"queued"`   // messages in the queue, which stay
+}

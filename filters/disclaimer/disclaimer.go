@@ -37,10 +37,11 @@ var Filter = &filters.Filter{
 	Stage:  filters.Data,
 	NoScan: true,
 	Actions: []filters.ActionDoc{{
-		Name: "disclaimer",
-		Doc:  "adds a text above or below the body, plain and HTML, unless the message is signed, encrypted or has it already",
-		Say:  [2]string{"add the disclaimer", "ajouter la mention légale"},
-		New:  func() any { return &Action{Position: Bottom} },
+		Name:      "disclaimer",
+		Doc:       "adds a text above or below the body, plain and HTML, unless the message is signed, encrypted or has it already",
+		Say:       [2]string{"add the disclaimer", "ajouter la mention légale"},
+		SparesOwn: true,
+		New:       func() any { return &Action{Position: Bottom} },
 	}},
 	New: func() filters.Checker { return &Checker{} },
 }

@@ -38,12 +38,16 @@ func (c *Checker) notice(with *Action, in filters.RewriteInput, v *victim) []byt
 	if sentence == shippedNote {
 		sentence = w.sentence
 	}
+	id := in.Kept
+	if id == "" {
+		id = in.Tx.ID
+	}
 	var text strings.Builder
 	fmt.Fprintf(&text, "%s\r\n\r\n", filters.Clean(sentence, 2000))
 	for _, line := range []struct {
 		word   string
 		values []string
-	}{{w.name, names(v, w.unnamed)}, {w.reason, v.why}, {w.rule, []string{in.Rule}}, {w.id, []string{in.Tx.ID}}} {
+	}{{w.name, names(v, w.unnamed)}, {w.reason, v.why}, {w.rule, []string{in.Rule}}, {w.id, []string{id}}} {
 		for _, value := range line.values {
 			fmt.Fprintf(&text, "%s: %s\r\n", line.word, filters.Clean(value, 300))
 		}

@@ -126,7 +126,11 @@ func choose(in filters.RewriteInput) (victims []*victim, lost []*mail.Part, err 
 			of[p] = v
 			victims = append(victims, v)
 		}
-		v.why = append(v.why, said(in.Results, id)...)
+		for _, s := range in.Marks {
+			if s.Part == id && s.Evidence != "" && s.Label != s.Evidence && len(v.why) < maxReasons && !slices.Contains(v.why, s.Evidence) {
+				v.why = append(v.why, s.Evidence)
+			}
+		}
 	}
 	return slices.DeleteFunc(victims, func(v *victim) bool {
 		for q := v.part.Parent(); q != nil; q = q.Parent() {
@@ -138,17 +142,8 @@ func choose(in filters.RewriteInput) (victims []*victim, lost []*mail.Part, err 
 	}), lost, nil
 }
 
-// said collects what filters said about a part.
-func said(rs filters.Results, id mail.PartID) (why []string) {
-	for _, r := range rs {
-		for _, s := range r.Verdict.Symbols {
-			if s.Part == id && s.Evidence != "" && s.Label != s.Evidence && len(why) < 3 {
-				why = append(why, s.Evidence)
-			}
-		}
-	}
-	return why
-}
+// maxReasons is how many reasons a notice gives.
+const maxReasons = 3
 
 // gone checks that nothing that was taken out is still there: in a message that
 // reads in several ways the same bytes may belong to several parts. An equal

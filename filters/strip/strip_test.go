@@ -35,12 +35,16 @@ func rewrite(t *testing.T, m *mail.Message, language string, note string, parts 
 	if err := c.Open(t.Context(), &filters.Env{Language: language}); err != nil {
 		t.Fatal(err)
 	}
-	rs := filters.Results{{Filter: "attachments", Verdict: filters.Verdict{Symbols: []filters.Symbol{
+	marks := []*filters.Symbol{
 		{Name: "ATTACHMENT_EXECUTABLE", Part: "2", Evidence: "setup.exe: Windows program"},
+		{Name: "ATTACHMENT_SCRIPT", Part: "2", Evidence: "setup.exe: Windows program"},
 		{Name: "ATTACHMENT_NAMED", Part: "2", Label: "setup.exe", Evidence: "setup.exe"},
+	}
+	rs := filters.Results{{Filter: "attachments", Verdict: filters.Verdict{Symbols: []filters.Symbol{
+		*marks[0], *marks[1], *marks[2], {Name: "ATTACHMENT_PDF", Part: "2", Evidence: "the name ends in .pdf"},
 	}}}}
 	after, err := c.Rewrite(t.Context(), filters.RewriteInput{
-		Tx: filterstest.Transaction(m), Message: m, Results: rs, With: &Action{Note: note}, Rule: "no-programs", Parts: parts,
+		Tx: filterstest.Transaction(m), Message: m, Results: rs, With: &Action{Note: note}, Rule: "no-programs", Parts: parts, Marks: marks,
 	})
 	if err != nil {
 		return nil, "", err
@@ -66,6 +70,9 @@ func TestStrip(t *testing.T) {
 		if !strings.Contains(notice, want) {
 			t.Errorf("no %q in %q", want, notice)
 		}
+	}
+	if strings.Count(notice, "Reason: ") != 1 {
+		t.Errorf("not the rule's reason alone, or not once: %q", notice)
 	}
 	raw, _ := before.Bytes()
 	text := strings.ReplaceAll(string(raw), "\r\n", "\n")
@@ -280,4 +287,15 @@ func zipped(t *testing.T, name, content string) string {
 		t.Fatal(err)
 	}
 	return b.String()
+}
+
+// TestReleasedAgain: of a released message the notice names what is held.
+func TestReleasedAgain(t *testing.T) {
+	m := filterstest.Message(mixed(attachment("a.exe", "MZ")), mail.Options{})
+	after, err := (&Checker{language: "fr"}).Rewrite(t.Context(), filters.RewriteInput{
+		Tx: filterstest.Transaction(m), Message: m, With: &Action{Note: shippedNote}, Rule: "r", Parts: []mail.PartID{"2"}, Kept: "01HELD",
+	})
+	if err != nil || !strings.Contains(after.Part("2").Text(), "Identifiant: 01HELD\r\n") || strings.Contains(after.Part("2").Text(), "Raison") {
+		t.Errorf("%v: %s", err, after.Part("2").Text())
+	}
 }
