@@ -123,10 +123,7 @@ func (d *delivery) demands(upstream string) mail.Demands {
 // journal are the copies for archives of what is relayed: one per address, the
 // message as it was received.
 func (d *delivery) journal() ([]spool.Draft, error) {
-	var archives []mail.Path
-	for _, c := range d.copies(policy.Relay) {
-		archives = append(archives, c.Journal...)
-	}
+	archives := d.archives()
 	if len(archives) == 0 {
 		return nil, nil
 	}
@@ -135,7 +132,7 @@ func (d *delivery) journal() ([]spool.Draft, error) {
 		return nil, fmt.Errorf("write journal report: %w", err)
 	}
 	var drafts []spool.Draft
-	for _, to := range unique(archives) {
+	for _, to := range archives {
 		e := d.entry(d.b.upstreamName(d.tx, to), "journal")
 		if e.Upstream == "" { // the archive must not miss the mail
 			return nil, fmt.Errorf("no route to the archive <%s>", to)
@@ -146,6 +143,15 @@ func (d *delivery) journal() ([]spool.Draft, error) {
 		drafts = append(drafts, spool.Draft{Entry: e, Content: report})
 	}
 	return drafts, nil
+}
+
+// archives are the addresses that get a journal copy.
+func (d *delivery) archives() []mail.Path {
+	var to []mail.Path
+	for _, c := range d.copies(policy.Relay) {
+		to = append(to, c.Journal...)
+	}
+	return unique(to)
 }
 
 // journalReport is the envelope, which the header does not tell, above the

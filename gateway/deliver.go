@@ -100,6 +100,16 @@ func (d *delivery) copies(disposition policy.Disposition) []*Copy {
 	return cs
 }
 
+// settleTogether gives recipients that share one reply fates that it can tell.
+func (d *delivery) settleTogether() {
+	switch {
+	case d.anyDeferred():
+		d.settleDeferred() // SMTP has one reply for all: nothing is done, the client keeps the message
+	case d.mixed():
+		d.settleMixed()
+	}
+}
+
 // anyDeferred: with one reply for all, a recipient whose fate is open keeps the
 // whole message with the client.
 func (d *delivery) anyDeferred() bool { return !d.lmtp() && len(d.copies(policy.Defer)) > 0 }

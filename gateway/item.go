@@ -17,13 +17,10 @@ import (
 func (d *delivery) item(c *Copy, whole bool) quarantine.Item {
 	tx, m := d.tx, d.tx.Message
 	it := quarantine.Item{
-		Transaction: tx.ID, Received: tx.At, Queue: c.Queue, Original: !whole,
+		Transaction: tx.ID, Received: tx.At, Queue: c.heldIn(), Original: !whole,
 		Direction: tx.Direction, Session: *tx.Session, ReversePath: tx.ReversePath, Options: tx.Options,
 		Upstream: c.Upstream, Demands: d.heldDemands(c), EightBit: needsEightBit(tx), UTF8: tx.Options.UTF8,
 		Subject: m.Subject(), MessageID: m.MessageID(), Rule: c.Rule, Why: c.Why, Policy: d.b.Policy.Hash, Findings: m.Findings(),
-	}
-	if it.Queue == "" {
-		it.Queue = "policy"
 	}
 	if authors := m.Authors(); len(authors) > 0 {
 		it.Author, it.AuthorName = authors[0].Path, authors[0].Name
@@ -44,6 +41,14 @@ func (d *delivery) item(c *Copy, whole bool) quarantine.Item {
 		it.Attachments = append(it.Attachments, attachment(p, it.Symbols))
 	}
 	return it
+}
+
+// heldIn is the queue of the quarantine for the copy, or for its original.
+func (c *Copy) heldIn() string {
+	if c.Queue == "" {
+		return "policy"
+	}
+	return c.Queue
 }
 
 // heldDemands are what a release must keep to: what the next hops of all

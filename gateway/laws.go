@@ -49,9 +49,6 @@ func (b *begun) hopLimit(listener string) int {
 	return 50
 }
 
-// replyRouted refuses a recipient that names a way of its own.
-var replyRouted = mail.Reply{Code: 550, Enhanced: smtp.EnhancedCode{5, 7, 1}, Text: "relaying denied: the address names another route"}
-
 // routed reports whether a local-part is an address or a route itself: RFC 5321
 // appendix F.2. The next hop trusts us and may send mail for <x%else@ours> or
 // <"x@else"@ours> on to else. A server in front of us that we filter for has

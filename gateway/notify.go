@@ -22,21 +22,27 @@ type notice struct {
 // its fate already. Of mail that the client will bring again, nobody is told
 // unless a rule has put it off.
 func (g *Gateway) notify(tx *mail.Transaction, out *Outcome, fates []Fate) {
-	b := begunOf(tx)
+	for _, n := range begunOf(tx).notices(tx, out, fates) {
+		if err := g.sendNotice(tx, out, fates, n); err != nil {
+			g.o.Log.Error("send notice", "id", tx.ID, "rule", n.rule, "error", err)
+		}
+	}
+}
+
+// notices are those that are due and were not before.
+func (b *begun) notices(tx *mail.Transaction, out *Outcome, fates []Fate) []notice {
+	var due []notice
 	for i := range out.Decisions {
 		if fates[i].Disposition == policy.Defer && out.Decisions[i].Disposition != policy.Defer {
 			continue
 		}
 		for _, n := range out.Decisions[i].Notify {
-			to, ok := noticeTo(tx, b.Policy, n.To)
-			if !ok || !b.tells(notice{to, n.Rule}) {
-				continue
-			}
-			if err := g.sendNotice(tx, out, fates, n, to); err != nil {
-				g.o.Log.Error("send notice", "id", tx.ID, "rule", n.Rule, "error", err)
+			if to, ok := noticeTo(tx, b.Policy, n.To); ok && b.tells(notice{to, n.Rule}) {
+				due = append(due, notice{to, n.Rule})
 			}
 		}
 	}
+	return due
 }
 
 // tells reports whether the notice was not sent before, and notes it.
@@ -64,15 +70,15 @@ func noticeTo(tx *mail.Transaction, p *policy.Policy, who string) (mail.Path, bo
 	return path, err == nil
 }
 
-func (g *Gateway) sendNotice(tx *mail.Transaction, out *Outcome, fates []Fate, n policy.Notice, to mail.Path) error {
+func (g *Gateway) sendNotice(tx *mail.Transaction, out *Outcome, fates []Fate, n notice) error {
 	p := begunOf(tx).Policy
 	french := p.Site.Language == "fr"
 	var b strings.Builder
 	b.WriteString(mail.FoldField("From", "Postern <"+p.Site.Admin+">"))
-	b.WriteString(mail.FoldField("To", "<"+to.String()+">"))
-	subject := "Rule " + n.Rule + " acted on a message"
+	b.WriteString(mail.FoldField("To", "<"+n.to.String()+">"))
+	subject := "Rule " + n.rule + " acted on a message"
 	if french {
-		subject = "La règle " + n.Rule + " a agi sur un message"
+		subject = "La règle " + n.rule + " a agi sur un message"
 	}
 	b.WriteString(mail.FoldField("Subject", subject))
 	b.WriteString("Date: " + g.o.Now().Format(time.RFC1123Z) + "\r\n")
@@ -93,7 +99,7 @@ func (g *Gateway) sendNotice(tx *mail.Transaction, out *Outcome, fates []Fate, n
 	q.Close() // a Builder takes everything
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	_, err := g.Submit(ctx, mail.Path{}, []mail.Recipient{{Path: to}}, []byte(b.String()))
+	_, err := g.Submit(ctx, mail.Path{}, []mail.Recipient{{Path: n.to}}, []byte(b.String()))
 	return err
 }
 

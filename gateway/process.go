@@ -83,12 +83,7 @@ func (b *begun) check(ctx context.Context, tx *mail.Transaction) filters.Results
 // durable, or refused, when it returns: one Fate per recipient, in RCPT order.
 func (g *Gateway) Deliver(ctx context.Context, tx *mail.Transaction, out *Outcome) []Fate {
 	d := newDelivery(g, tx, out)
-	switch {
-	case d.anyDeferred():
-		d.settleDeferred() // SMTP has one reply for all: nothing is done, the client keeps the message
-	case d.mixed():
-		d.settleMixed()
-	}
+	d.settleTogether()
 	if err := d.hold(ctx); err != nil {
 		return d.failed(err)
 	}

@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"errors"
-	"strings"
 
 	"github.com/emersion/go-smtp"
 
@@ -17,24 +16,9 @@ var (
 	replyCannotTell = mail.Reply{Code: 451, Enhanced: smtp.EnhancedCode{4, 4, 0}, Text: "cannot verify this recipient now; try again later"}
 )
 
-// verify says whether the recipient exists, as far as the upstream's settings
-// let it be known. The zero Reply means: go on.
-func (g *Gateway) verify(ctx context.Context, b *begun, u *policy.Upstream, to mail.Path) mail.Reply {
-	switch u.Recipients.Check {
-	case "file":
-		// RFC 5321 section 4.5.1: mail for postmaster is taken, whatever the list says.
-		if !u.Recipients.Lists(to) && !(strings.EqualFold(to.Local, "postmaster") && b.Ours(to.Domain)) {
-			return replyNoSuchUser
-		}
-	case "rcpt":
-		return g.callout(ctx, b, u, to)
-	}
-	return mail.Reply{}
-}
-
-// callout asks the next hop. What it cannot tell is a temporary failure, but for
-// a next hop that accepts every address: then asking is of no use, and the
-// message goes to it.
+// callout asks the next hop whether the recipient exists. The zero Reply means:
+// go on. What it cannot tell is a temporary failure, but for a next hop that
+// accepts every address: then asking is of no use, and the message goes to it.
 func (g *Gateway) callout(ctx context.Context, b *begun, u *policy.Upstream, to mail.Path) mail.Reply {
 	exists, _, err := g.o.Relay.Callout(ctx, b.hops[u.Name], to)
 	switch {

@@ -48,8 +48,6 @@ func (g *Gateway) Auth(ctx context.Context, s *mail.Session, user, password stri
 var (
 	replySenderOK    = mail.Reply{Code: 250, Enhanced: smtp.EnhancedCode{2, 1, 0}, Text: "OK"}
 	replyRecipientOK = mail.Reply{Code: 250, Enhanced: smtp.EnhancedCode{2, 1, 5}, Text: "OK"}
-	replyForeignPath = mail.Reply{Code: 550, Enhanced: smtp.EnhancedCode{5, 7, 1}, Text: "this listener sends only for the domains of this site"}
-	replyNoUpstream  = mail.Reply{Code: 550, Enhanced: smtp.EnhancedCode{5, 7, 1}, Text: "no route to this domain"}
 )
 
 // Mail begins a transaction.
@@ -62,12 +60,9 @@ func (g *Gateway) Mail(ctx context.Context, tx *mail.Transaction) mail.Reply {
 		return mail.ReplyTryAgain
 	}
 	r := replySenderOK
-	switch {
-	case tx.Trusted() && !tx.ReversePath.IsNull() && !st.Ours(tx.ReversePath.Domain):
-		// RFC 5321 section 4.5.5: a null reverse-path is a notification; the
-		// author is checked with the message.
-		r = replyForeignPath
-	case !g.o.Spool.Room(tx.Options.Size):
+	if l, no := st.refuseSender(tx); no {
+		r = l.reply
+	} else if !g.o.Spool.Room(tx.Options.Size) {
 		r = mail.ReplyNoSpace
 	}
 	if !r.OK() {
@@ -82,23 +77,21 @@ func (g *Gateway) Mail(ctx context.Context, tx *mail.Transaction) mail.Reply {
 func (g *Gateway) Rcpt(ctx context.Context, tx *mail.Transaction, to mail.Recipient) mail.Reply {
 	b := begunOf(tx)
 	p := b.routable(to.Path)
-	if !tx.Trusted() && !b.Ours(p.Domain) {
-		return mail.ReplyNoRelaying
+	u, l := b.refuseRecipient(tx, p)
+	if l.reply.Code != 0 {
+		return l.reply
 	}
-	if !tx.Trusted() && tx.Role != mail.RoleFilter && routed(p) {
-		return replyRouted
+	if u.Recipients.Check == "rcpt" {
+		if r := g.callout(ctx, b, u, p); r.Code != 0 {
+			return r
+		}
 	}
-	u, ok := b.Policy.UpstreamFor(tx.Listener, p)
-	if !ok {
-		return replyNoUpstream
+	d, no := b.refuseEarly(ctx, tx, p)
+	if !no {
+		return replyRecipientOK
 	}
-	if r := g.verify(ctx, b, u, p); r.Code != 0 {
-		return r
-	}
-	if tx.Role == mail.RoleFilter {
-		return replyRecipientOK // smtpd_proxy_filter with speed_adjust: no recipient may be refused apart from the others
-	}
-	return g.earlyRcpt(ctx, tx, p)
+	g.recordEarly(tx, d)
+	return withID(d.Reply, tx.ID)
 }
 
 // routable gives <postmaster> the domain of the site. RFC 5321 section 4.5.1:
@@ -119,19 +112,19 @@ func (st *State) address(tx *mail.Transaction) {
 	}
 }
 
-// earlyRcpt refuses a recipient whose fate is certain before the message is here.
-func (g *Gateway) earlyRcpt(ctx context.Context, tx *mail.Transaction, p mail.Path) mail.Reply {
-	b := begunOf(tx)
+// refuseEarly refuses a recipient whose fate is certain before the message is
+// here. Behind smtpd_proxy_filter with speed_adjust no recipient may be refused
+// apart from the others.
+func (b *begun) refuseEarly(ctx context.Context, tx *mail.Transaction, p mail.Path) (policy.Decision, bool) {
+	if tx.Role == mail.RoleFilter {
+		return policy.Decision{}, false
+	}
 	if chain := b.Policy.Chain(); chain.Runs(filters.Mail) {
 		seen := *tx // a filter that runs out of time may look at it when tx has gone on
 		b.early = chain.CheckStage(b.asking(ctx), filters.Mail, &seen, b.early)
 	}
 	d, certain := b.Policy.Early(filters.Rcpt, tx, p, b.early)
-	if !certain || d.Disposition != policy.Reject && d.Disposition != policy.Defer {
-		return replyRecipientOK
-	}
-	g.recordEarly(tx, d)
-	return withID(d.Reply, tx.ID)
+	return d, certain && (d.Disposition == policy.Reject || d.Disposition == policy.Defer)
 }
 
 // withID ends the reply's text with the id under which the log tells the story.

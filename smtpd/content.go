@@ -26,7 +26,7 @@ const rateGrace = time.Minute
 // nothing more once the message is known to be unfit, but the counting goes on.
 type content struct {
 	body      *spool.Buffer
-	into      io.Writer // body
+	into      io.Writer // where it is stored: body
 	limit     int64
 	normalise bool
 	began     time.Time

@@ -11,11 +11,18 @@ import (
 	"postern/spool"
 )
 
+// contentIn is c with a body of the spool.
+func contentIn(sp *spool.Spool, c content) *content {
+	c.body = sp.Buffer()
+	c.into = c.body
+	return &c
+}
+
 // receive passes a stream through dots in pieces cut by cut, and returns the
 // content with what it thinks of it, and how much of the stream it used.
 func receive(t testing.TB, sp *spool.Spool, stream []byte, normalise bool, cut func(rest int) int) (text string, c *content, used int, end bool) {
 	t.Helper()
-	c = &content{body: sp.Buffer(), limit: 1 << 30, normalise: normalise, began: time.Now()}
+	c = contentIn(sp, content{limit: 1 << 30, normalise: normalise, began: time.Now()})
 	d := dots{start: true}
 	var pending []byte
 	for rest := stream; ; {
@@ -127,7 +134,7 @@ func TestChunksInAnyPieces(t *testing.T) {
 		text := b.String()
 		bare := strings.ContainsAny(strings.ReplaceAll(text, "\r\n", ""), "\r\n")
 		for _, normalise := range []bool{false, true} {
-			c := &content{body: sp.Buffer(), limit: 1 << 20, normalise: normalise}
+			c := contentIn(sp, content{limit: 1 << 20, normalise: normalise})
 			for rest := []byte(text); len(rest) > 0; {
 				n := 1 + r.IntN(len(rest))
 				c.Write(rest[:n])
@@ -188,7 +195,7 @@ func BenchmarkContent(b *testing.B) {
 		b.Run(fmt.Sprintf("memory/%dK", size>>10), func(b *testing.B) {
 			b.SetBytes(int64(len(text)))
 			for b.Loop() {
-				c := &content{body: sp.Buffer(), limit: 1 << 30}
+				c := contentIn(sp, content{limit: 1 << 30})
 				feed(b, c, text)
 				c.discard()
 			}
@@ -204,7 +211,7 @@ func BenchmarkContent(b *testing.B) {
 	b.Run("file/10M", func(b *testing.B) {
 		b.SetBytes(int64(len(text)))
 		for b.Loop() {
-			c := &content{body: sp.Buffer(), limit: 1 << 30}
+			c := contentIn(sp, content{limit: 1 << 30})
 			feed(b, c, text)
 			c.discard()
 		}
@@ -246,5 +253,31 @@ func BenchmarkSession(b *testing.B) {
 				c.expect("250")
 			}
 		})
+	}
+}
+
+// TestCheck: what does not come over the wire is held to the same laws.
+func TestCheck(t *testing.T) {
+	for _, c := range []struct {
+		message, newline string
+		limit            int64
+		received, law    string
+		code             int
+	}{
+		{"a: b\r\n\r\nx\r\n", "reject", 100, "a: b\r\n\r\nx\r\n", "", 0},
+		{"a: b\r\n\r\nx", "reject", 100, "a: b\r\n\r\nx\r\n", "", 0},
+		{"", "reject", 100, "", "", 0},
+		{"a: b\r\n", "reject", 6, "a: b\r\n", "", 0},
+		{"a: b\r\n", "reject", 5, "", "message-size", 552},
+		{"a: b\n", "reject", 100, "", "bare-newline", 550},
+		{"a: b\rc\r\n", "reject", 100, "", "bare-newline", 550},
+		{"a: b\r", "reject", 100, "", "bare-newline", 550},
+		{"a: b\nc\rd\r\n", "normalise", 100, "a: b\r\nc\r\nd\r\n", "", 0},
+		{"a: \x00\r\n", "normalise", 100, "", "nul", 550},
+	} {
+		received, law, no := Check([]byte(c.message), c.limit, c.newline)
+		if string(received) != c.received || law != c.law || no.Code != c.code {
+			t.Errorf("%q with %s: %q %s %v", c.message, c.newline, received, law, no)
+		}
 	}
 }

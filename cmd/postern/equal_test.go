@@ -27,13 +27,14 @@ import (
 const equalHead = `version = 1
 [site]
 hostname = "gw.example.org"
-domains  = ["example.org"]
+domains  = ["example.org", "list.example"]
 [[listener]]
 name    = "in"
 address = "127.0.0.1:0"
 tls     = "off"
-limits  = { errors = 1000, messages = 100000 }
+limits  = { errors = 1000, messages = 100000, message = "600KB" }
 trust   = { xforward = ["127.0.0.1"] }
+NEWLINE
 [[listener]]
 name    = "out"
 address = "127.0.0.1:0"
@@ -47,6 +48,12 @@ name = "mail"
 to   = ["HOP"]
 tls  = "none"
 for  = ["*"]
+[[upstream]]
+name = "list"
+to   = ["HOP"]
+tls  = "none"
+for  = ["list.example"]
+recipients = { check = "file", file = "DIR/recipients" }
 [queue]
 mixed_reject = "MIXED"
 delivery     = "DELIVERY"
@@ -119,6 +126,16 @@ func equalMessage(rng *rand.Rand, all []sample) (from, content string, outbound 
 	if rng.IntN(6) == 0 {
 		content += strings.Repeat("0123456789 abcdefghijklmnopqrstuvwxyz 0123456789\r\n", 8000) // in a file
 	}
+	switch rng.IntN(15) {
+	case 0:
+		content += strings.Repeat("0123456789 abcdefghijklmnopqrstuvwxyz 0123456789\r\n", 13000) // too big for a listener
+	case 1:
+		content += "bare\nLF\r\n"
+	case 2:
+		content += "bare\rCR\r\n"
+	case 3:
+		content += "a \x00\r\n"
+	}
 	return s.from, content, s.outbound
 }
 
@@ -172,11 +189,12 @@ func told(out *gateway.Outcome, to mail.Path) []string {
 	return said
 }
 
-// send sends one message by SMTP. It returns who was taken at RCPT and what the
-// others were told.
-func (r *equalRun) send(b *busyClient, from string, to []string, content string, outbound bool, before func(taken []string)) (taken []string, refused map[string]string) {
+// send sends one message by SMTP. It returns what each recipient who was refused
+// before the message was judged was told.
+func (r *equalRun) send(b *busyClient, from string, to []string, content string, outbound bool) (refused map[string]string) {
 	r.t.Helper()
 	refused = map[string]string{}
+	var taken []string
 	say := func(text string) string {
 		if _, err := io.WriteString(b.c, text+"\r\n"); err != nil {
 			r.t.Fatal(err)
@@ -185,28 +203,37 @@ func (r *equalRun) send(b *busyClient, from string, to []string, content string,
 		if err != nil {
 			r.t.Fatal(err)
 		}
-		return strings.TrimRight(line, "\r\n")
+		return regexp.MustCompile(` \[\w+\]$`).ReplaceAllString(strings.TrimRight(line, "\r\n"), "")
 	}
 	if !outbound {
 		say("XFORWARD NAME=[UNAVAILABLE] ADDR=198.51.100.7 PROTO=ESMTP HELO=mail.partner.example")
 	}
 	if reply := say("MAIL FROM:<" + from + ">"); reply[0] != '2' {
-		return nil, nil
+		for _, a := range to {
+			refused[a] = reply
+		}
+		return refused
 	}
 	for _, a := range to {
 		if reply := say("RCPT TO:<" + a + ">"); reply[0] == '2' {
 			taken = append(taken, a)
 		} else {
-			refused[a] = regexp.MustCompile(` \[\w+\]$`).ReplaceAllString(reply, "")
+			refused[a] = reply
 		}
 	}
 	if len(taken) > 0 {
-		before(taken)
 		say("DATA")
-		say(regexp.MustCompile(`(?m)^\.`).ReplaceAllString(content, "..") + ".")
+		reply := say(regexp.MustCompile(`(?m)^\.`).ReplaceAllString(content, "..") + ".")
+		r.mu.Lock()
+		if r.out == nil {
+			for _, a := range taken {
+				refused[a] = reply
+			}
+		}
+		r.mu.Unlock()
 	}
 	say("RSET")
-	return taken, refused
+	return refused
 }
 
 // start writes a policy that loads, with a key, and starts a gateway on it.
@@ -221,6 +248,9 @@ func (r *equalRun) start(rng *rand.Rand, hop string, round int) *explainCmd {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := os.WriteFile(filepath.Join(dir, "recipients"), []byte("ann@list.example\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	zone, file := filepath.Join(dir, "zone.json"), filepath.Join(dir, "policy.toml")
 	zoneText := strings.ReplaceAll(string(demoZone), "127.0.0.0/8", "198.51.100.0/24")
 	for name, text := range map[string][]byte{zone: []byte(zoneText), filepath.Join(dir, "dkim.key"): pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})} {
@@ -228,7 +258,8 @@ func (r *equalRun) start(rng *rand.Rand, hop string, round int) *explainCmd {
 			t.Fatal(err)
 		}
 	}
-	head := strings.NewReplacer("HOP", hop, "DIR", dir, "MIXED", []string{"quarantine", "bounce", "defer"}[round%3], "DELIVERY", []string{"cut-through", "spool"}[round%2]).Replace(equalHead)
+	head := strings.NewReplacer("HOP", hop, "DIR", dir, "MIXED", []string{"quarantine", "bounce", "defer"}[round%3], "DELIVERY", []string{"cut-through", "spool"}[round%2],
+		"NEWLINE", []string{"", `bare_newline = "normalise"`}[round/2%2]).Replace(equalHead)
 	for {
 		if err := os.WriteFile(file, []byte(head+equalRules(rng)), 0o600); err != nil {
 			t.Fatal(err)
@@ -250,8 +281,8 @@ func (r *equalRun) observe(_ *mail.Transaction, out *gateway.Outcome, _ []gatewa
 	r.out = out
 }
 
-// explained judges the message as `postern explain` does.
-func (r *equalRun) explained(e explainCmd, from string, to []string, content string, outbound bool) *gateway.Outcome {
+// explained takes the message as `postern explain` does.
+func (r *equalRun) explained(e explainCmd, from string, to []string, content string, outbound bool) *gateway.Preview {
 	p, err := r.in.set.load()
 	if err != nil {
 		r.t.Fatal(err)
@@ -265,37 +296,41 @@ func (r *equalRun) explained(e explainCmd, from string, to []string, content str
 		r.t.Fatal(err)
 	}
 	defer done()
-	tx, err := e.transaction(p, []byte(content))
+	v, err := e.transaction(p)
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	tx, unfit, _ := e.received(v, []byte(content), gw.State().Parse)
 	gw.Begin(tx)
 	defer gw.Abort(tx)
-	return gw.Judge(r.t.Context(), tx)
+	return gw.Preview(r.t.Context(), tx, unfit)
 }
 
 // TestExplainEqualsLive sends messages by SMTP and asks explain about the same
 // ones: what it says for each recipient is what happens, under whatever policy.
 func TestExplainEqualsLive(t *testing.T) {
-	const policies, messages = 8, 20
+	const policies, messages = 8, 25
 	toy, err := startToy()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer toy.close()
-	compared, early, fates := 0, 0, map[string]int{}
+	compared, early, fates, laws := 0, 0, map[string]int{}, map[string]int{}
 	for round := range policies {
 		rng := rand.New(rand.NewPCG(uint64(round), 7))
 		r := &equalRun{t: t}
 		e := r.start(rng, toy.addr, round)
 		for range messages {
 			from, content, outbound := equalMessage(rng, samples())
-			people := []string{"bob@example.org", "ann@example.org", "joe@example.org", "zoe@example.org"}
+			people := []string{"bob@example.org", "ann@example.org", "joe@example.org", "zoe@example.org", "ann@list.example", "nobody@list.example", "x%else@example.org", "x@else.example"}
 			listener := "in"
 			if outbound {
 				people, listener = []string{"alice@partner.example", "bob@example.org", "x@bank.example"}, "out"
 			}
 			rng.Shuffle(len(people), func(i, k int) { people[i], people[k] = people[k], people[i] })
+			if outbound && rng.IntN(6) == 0 {
+				from = "x@else.example"
+			}
 			to := people[:1+rng.IntN(len(people))]
 			b, err := dialBusy(r.in.addr(listener))
 			if err != nil {
@@ -303,29 +338,28 @@ func TestExplainEqualsLive(t *testing.T) {
 			}
 			r.out = nil
 			r.in.contacts.write(t.Context()) // so that both know the same
-			var out *gateway.Outcome
-			whole := r.explained(*e, from, to, content, outbound)
-			taken, refused := r.send(b, from, to, content, outbound, func(taken []string) { out = r.explained(*e, from, taken, content, outbound) })
+			out := r.explained(*e, from, to, content, outbound)
+			refused := r.send(b, from, to, content, outbound)
 			b.c.Close()
 			r.mu.Lock()
 			live := r.out
 			r.mu.Unlock()
-			for _, d := range whole.Decisions {
-				if reply, ok := refused[d.Recipient.String()]; ok {
-					early++
-					if d.Reply.String() != reply {
-						t.Errorf("policy %d: <%s> was told %q, explain says %s %q", round, d.Recipient, reply, d.Disposition, d.Reply)
-					}
-				}
-			}
-			if len(taken) == 0 {
-				continue
+			if len(out.Decisions) != len(to) {
+				t.Errorf("policy %d: %d decisions for %q", round, len(out.Decisions), to)
 			}
 			for _, d := range out.Decisions {
+				if reply, ok := refused[d.Recipient.String()]; ok {
+					early++
+					laws[d.Rule]++
+					if d.Reply.String() != reply {
+						t.Errorf("policy %d: <%s> was told %q, explain says %s %q by %s", round, d.Recipient, reply, d.Disposition, d.Reply, d.Rule)
+					}
+					continue
+				}
 				compared++
 				fates[d.Disposition.String()]++
-				if diff := cmp.Diff(told(live, d.Recipient), told(out, d.Recipient)); diff != "" {
-					t.Errorf("policy %d, message from <%s> to %q: live (-) and explain (+) differ for <%s>:\n%s", round, from, taken, d.Recipient, diff)
+				if diff := cmp.Diff(told(live, d.Recipient), told(&out.Outcome, d.Recipient)); diff != "" {
+					t.Errorf("policy %d, message from <%s> to %q: live (-) and explain (+) differ for <%s>:\n%s", round, from, to, d.Recipient, diff)
 				}
 			}
 		}
@@ -335,8 +369,13 @@ func TestExplainEqualsLive(t *testing.T) {
 			t.Fatalf("the policy was\n%s", text)
 		}
 	}
-	t.Logf("%d recipients compared: %v; %d were refused at RCPT", compared, fates, early)
-	if compared < 100 || early == 0 || len(fates) < 5 {
+	t.Logf("%d recipients compared: %v; %d were refused before: %v", compared, fates, early, laws)
+	if compared < 100 || len(fates) < 5 {
 		t.Error("too little was compared")
+	}
+	for _, law := range []string{"first", "foreign-sender", "no-relaying", "routed-address", "unknown-recipient", "message-size", "bare-newline", "nul"} {
+		if laws[law] == 0 {
+			t.Errorf("nobody was refused by %s", law)
+		}
 	}
 }

@@ -8,20 +8,23 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"math"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"postern/gateway"
 	"postern/mail"
 	"postern/policy"
+	"postern/smtpd"
 )
 
 type explainCmd struct {
 	Files    []string `arg:"" optional:"" help:"Messages, mbox files or directories; \"-\" or nothing is standard input."`
-	From     string   `help:"Reverse-path; default: the first author." placeholder:"ADDRESS"`
+	From     string   `help:"Reverse-path; default: the first author, or the null one if that is no mail address." placeholder:"ADDRESS"`
 	To       []string `help:"Recipient; may be given again. Default: postmaster of the site." placeholder:"ADDRESS"`
 	Client   string   `help:"The client's address." default:"192.0.2.1"`
 	Helo     string   `help:"What the client said in EHLO." default:"client.example"`
@@ -45,20 +48,19 @@ func (e *explainCmd) Run(g *globals) error {
 		return err
 	}
 	defer done()
+	envelope, err := e.transaction(p)
+	if err != nil {
+		return err
+	}
 	files := e.Files
 	if len(files) == 0 {
 		files = []string{"-"}
 	}
+	code := 0
+	bad := func(err error) { code = max(code, exitCode(err, g.err)) } // the run goes on
 	for _, name := range files {
-		err := eachMessage(name, g.in, func(label string, data []byte) error {
-			tx, err := e.transaction(p, data)
-			if err != nil {
-				return err
-			}
-			x, err := explain(gw, label, tx)
-			if err != nil {
-				return err
-			}
+		err := eachMessage(name, g.in, bad, func(label string, data []byte) error {
+			x := e.explain(gw, label, envelope, data)
 			if e.JSON {
 				return printJSON(g.out, x)
 			}
@@ -67,6 +69,9 @@ func (e *explainCmd) Run(g *globals) error {
 		if err != nil {
 			return err
 		}
+	}
+	if code != 0 {
+		return &exitError{code: code}
 	}
 	return nil
 }
@@ -108,7 +113,14 @@ func parseOptions(p *policy.Policy) mail.Options {
 	return mail.Options{Limits: mail.DefaultLimits()}
 }
 
-func (e *explainCmd) transaction(p *policy.Policy, data []byte) (*mail.Transaction, error) {
+// An envelope is what the flags say of every message.
+type envelope struct {
+	mail.Transaction
+	listener *policy.Listener // nil: the policy has none for this side
+}
+
+// transaction is what the flags say; a mistake in them is a usage error.
+func (e *explainCmd) transaction(p *policy.Policy) (*envelope, error) {
 	client, err := netip.ParseAddr(e.Client)
 	if err != nil {
 		return nil, &exitError{exitUsage, fmt.Errorf("--client %s is not an address", e.Client)}
@@ -120,24 +132,18 @@ func (e *explainCmd) transaction(p *policy.Policy, data []byte) (*mail.Transacti
 	if e.Outbound || e.User != "" {
 		s.Direction = mail.Outbound
 	}
-	if err := e.listen(p, s); err != nil {
+	v := &envelope{Transaction: mail.Transaction{ID: "explain", Session: s, At: time.Now()}}
+	if v.listener, err = e.listen(p, s); err != nil {
 		return nil, err
 	}
-	tx := &mail.Transaction{ID: "explain", Session: s, At: time.Now(), Message: mail.ParseBytes(canonical(data), parseOptions(p))}
 	if e.At != "" {
-		if tx.At, err = time.Parse(time.RFC3339, e.At); err != nil {
+		if v.At, err = time.Parse(time.RFC3339, e.At); err != nil {
 			return nil, &exitError{exitUsage, fmt.Errorf("--at %s is not a time as in 2026-11-21T10:00:00Z", e.At)}
 		}
 	}
-	from := e.From
-	if from == "" {
-		if authors := tx.Message.Authors(); len(authors) > 0 {
-			from = authors[0].Path.String()
-		}
-	}
-	if from != "" && from != "<>" {
-		if tx.ReversePath, err = mail.ParsePath(from, true); err != nil {
-			return nil, &exitError{exitUsage, fmt.Errorf("--from %s: %w", from, err)}
+	if e.From != "" && e.From != "<>" {
+		if v.ReversePath, err = mail.ParsePath(e.From, true); err != nil {
+			return nil, &exitError{exitUsage, fmt.Errorf("--from %s: %w", e.From, err)}
 		}
 	}
 	to := e.To
@@ -149,29 +155,74 @@ func (e *explainCmd) transaction(p *policy.Policy, data []byte) (*mail.Transacti
 		if err != nil {
 			return nil, &exitError{exitUsage, fmt.Errorf("--to %s: %w", a, err)}
 		}
-		tx.Recipients = append(tx.Recipients, mail.Recipient{Path: path})
+		if path.IsNull() {
+			return nil, &exitError{exitUsage, fmt.Errorf("--to %s: nobody can be sent mail there", a)}
+		}
+		v.Recipients = append(v.Recipients, mail.Recipient{Path: path})
 	}
-	return tx, nil
+	return v, nil
 }
 
-// listen finds the listener through which the message would have come.
-func (e *explainCmd) listen(p *policy.Policy, s *mail.Session) error {
+// received is the transaction of one message, why its content is not taken, and
+// why its reverse-path is the null one although no flag says so.
+func (e *explainCmd) received(v *envelope, data []byte, o mail.Options) (tx *mail.Transaction, unfit *gateway.Unfit, note string) {
+	data = canonical(data)
+	limit, newline := int64(math.MaxInt64), "reject"
+	if v.listener != nil {
+		limit, newline = int64(v.listener.Limits.Message), v.listener.BareNewline
+	}
+	content, law, no := smtpd.Check(data, limit, newline)
+	if no.Code != 0 {
+		content, unfit = data, &gateway.Unfit{Law: law, Why: "the content is not taken: " + no.Text, Reply: no}
+		if law == "message-size" {
+			unfit.Why = fmt.Sprintf("%s are more than the %s of limits.message", bytesText(int64(len(data))), bytesText(limit))
+		}
+	}
+	own := v.Transaction
+	own.Recipients = slices.Clone(v.Recipients)
+	own.Message = mail.ParseBytes(content, o)
+	if e.From == "" {
+		own.ReversePath, note = authorPath(own.Message)
+	}
+	return &own, unfit, note
+}
+
+// authorPath is the first author as a reverse-path. Where there is none that
+// could stand in MAIL it is the null one, and why.
+func authorPath(m *mail.Message) (mail.Path, string) {
+	authors := m.Authors()
+	if len(authors) == 0 {
+		return mail.Path{}, "the message names no author"
+	}
+	path, err := mail.ParsePath(authors[0].Path.String(), true)
+	if err != nil || path.IsNull() {
+		return mail.Path{}, "the author is not a mail address"
+	}
+	return path, ""
+}
+
+// listen finds the listener through which the message would have come; nil if
+// the policy has none for this side.
+func (e *explainCmd) listen(p *policy.Policy, s *mail.Session) (*policy.Listener, error) {
 	for i := range p.Listeners {
 		l := &p.Listeners[i]
-		want := l.Role == mail.RoleInbound
-		if s.Direction == mail.Outbound {
-			want = l.Role == mail.RoleOutbound || l.Role == mail.RoleSubmission
-		}
-		if l.Name == e.Listener || e.Listener == "" && want {
+		ours := l.Role == mail.RoleOutbound || l.Role == mail.RoleSubmission
+		if l.Name == e.Listener || e.Listener == "" && (l.Role == mail.RoleInbound && !s.Trusted() || ours && s.Trusted()) {
 			s.Listener, s.Role = l.Name, l.Role
-			return nil
+			if ours {
+				s.Direction = mail.Outbound // such a listener takes mail of nobody else
+			}
+			if l.Protocol == "lmtp" {
+				s.Protocol = "LMTP"
+			}
+			return l, nil
 		}
 	}
 	if e.Listener != "" {
-		return &exitError{exitUsage, fmt.Errorf("the policy has no listener %q; it has %s", e.Listener, listenerNames(p))}
+		return nil, &exitError{exitUsage, fmt.Errorf("the policy has no listener %q; it has %s", e.Listener, listenerNames(p))}
 	}
 	s.Listener, s.Role = "explain", mail.RoleInbound
-	return nil
+	return nil, nil
 }
 
 func listenerNames(p *policy.Policy) string {
@@ -191,8 +242,9 @@ func canonical(data []byte) []byte {
 	return bytes.ReplaceAll(data, []byte("\n"), []byte("\r\n"))
 }
 
-// eachMessage calls do for each message of a file, mbox or directory.
-func eachMessage(name string, in io.Reader, do func(label string, data []byte) error) error {
+// eachMessage calls do for each message of a file, mbox or directory, and bad
+// for what cannot be read. It ends with the first error of do.
+func eachMessage(name string, in io.Reader, bad func(error), do func(label string, data []byte) error) error {
 	if name == "-" {
 		data, err := io.ReadAll(in)
 		if err != nil {
@@ -203,16 +255,17 @@ func eachMessage(name string, in io.Reader, do func(label string, data []byte) e
 		}
 		return eachOf("-", data, do)
 	}
-	if _, err := os.Stat(name); err != nil {
-		return &exitError{exitFailed, fmt.Errorf("read message: %w", err)}
-	}
 	return filepath.WalkDir(name, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || path != name && !d.Type().IsRegular() {
-			return err
+		if err == nil && (d.IsDir() || path != name && !d.Type().IsRegular()) {
+			return nil
 		}
-		data, err := os.ReadFile(path)
+		var data []byte
+		if err == nil {
+			data, err = os.ReadFile(path)
+		}
 		if err != nil {
-			return fmt.Errorf("read message: %w", err)
+			bad(fmt.Errorf("read message: %w", err))
+			return nil
 		}
 		return eachOf(path, data, do)
 	})

@@ -22,7 +22,8 @@ type explained struct {
 	Listener  string              `json:"listener"`
 	Client    string              `json:"client"`
 	Helo      string              `json:"helo"`
-	From      string              `json:"from"` // reverse-path
+	From      string              `json:"from"`                // reverse-path
+	FromNote  string              `json:"from_note,omitempty"` // why it is the null one
 	Size      int64               `json:"size"`
 	Decisions []explainedDecision `json:"decisions"`
 	Symbols   []explainedSymbol   `json:"symbols"`
@@ -32,6 +33,7 @@ type explained struct {
 	Parts     []explainedPart     `json:"parts"`
 	Findings  []explainedFinding  `json:"findings"`
 	Copies    []explainedCopy     `json:"copies"`
+	Notify    []explainedNotice   `json:"notify"`
 	Times     map[string]float64  `json:"times_ms"`
 }
 
@@ -46,6 +48,7 @@ type explainedDecision struct {
 	Actions     []string        `json:"actions,omitempty"`
 	Would       string          `json:"would,omitempty"`
 	WouldRule   string          `json:"would_rule,omitempty"`
+	Callout     string          `json:"callout,omitempty"` // the upstream that is asked whether the recipient exists
 	Score       float64         `json:"score"`
 	Rules       []explainedRule `json:"rules"`
 }
@@ -105,6 +108,8 @@ type explainedCopy struct {
 	To          []string `json:"to"`
 	Disposition string   `json:"disposition"`
 	Upstream    string   `json:"upstream,omitempty"`
+	Queue       string   `json:"queue,omitempty"`
+	Original    bool     `json:"original,omitempty"` // held beside the copy that a rewrite took something out of
 	Actions     []string `json:"actions,omitempty"`
 	Gains       []string `json:"gains,omitempty"` // header fields that the original does not have
 	Loses       []string `json:"loses,omitempty"` // header fields that only the original has
@@ -112,15 +117,22 @@ type explainedCopy struct {
 	Error       string   `json:"error,omitempty"`
 }
 
-// explain judges one message and tells all about it.
-func explain(gw *gateway.Gateway, label string, tx *mail.Transaction) (*explained, error) {
+// An explainedNotice is one message of notify.
+type explainedNotice struct {
+	To   string `json:"to"`
+	Rule string `json:"rule"`
+}
+
+// explain takes one message the way of live mail and tells all about it.
+func (e *explainCmd) explain(gw *gateway.Gateway, label string, v *envelope, data []byte) *explained {
+	tx, unfit, note := e.received(v, data, gw.State().Parse)
 	gw.Begin(tx)
 	defer gw.Abort(tx)
-	out := gw.Judge(context.Background(), tx)
+	out := gw.Preview(context.Background(), tx, unfit)
 	x := &explained{
 		File: label, Policy: gw.State().Policy.Hash, Name: gw.State().Policy.Name, Direction: string(tx.Direction), Listener: tx.Listener,
-		Client: tx.Client.Addr().String(), Helo: tx.Helo, From: tx.ReversePath.String(), Size: tx.Message.Size(),
-		Symbols: []explainedSymbol{}, Auth: []explainedAuth{}, Broken: []explainedBroken{}, Findings: []explainedFinding{},
+		Client: tx.Client.Addr().String(), Helo: tx.Helo, From: tx.ReversePath.String(), FromNote: note, Size: tx.Message.Size(),
+		Symbols: []explainedSymbol{}, Auth: []explainedAuth{}, Broken: []explainedBroken{}, Findings: []explainedFinding{}, Notify: []explainedNotice{},
 		Times: map[string]float64{"judge": ms(out.Took)},
 	}
 	for _, r := range out.Results {
@@ -150,7 +162,11 @@ func explain(gw *gateway.Gateway, label string, tx *mail.Transaction) (*explaine
 	}
 	x.decisions(out)
 	x.copies(out, tx.Message)
-	return x, nil
+	x.asides(out)
+	for _, n := range out.Notices {
+		x.Notify = append(x.Notify, explainedNotice(n))
+	}
+	return x
 }
 
 func explainAuth(a mail.AuthResult) explainedAuth {
@@ -178,11 +194,12 @@ func explainPart(p *mail.Part) explainedPart {
 	return e
 }
 
-func (x *explained) decisions(out *gateway.Outcome) {
+func (x *explained) decisions(out *gateway.Preview) {
 	for _, d := range out.Decisions {
 		e := explainedDecision{
 			To: d.Recipient.String(), Disposition: d.Disposition.String(), Rule: d.Rule, Why: d.Why, Queue: d.Queue, Score: d.Score, WouldRule: d.WouldRule,
-			Rules: []explainedRule{},
+			Callout: out.Asked[d.Recipient],
+			Rules:   []explainedRule{},
 		}
 		if d.Reply.Code != 0 {
 			e.Reply = d.Reply.String()
@@ -220,9 +237,9 @@ func without(m, other *mail.Message) []string {
 	return fields
 }
 
-func (x *explained) copies(out *gateway.Outcome, original *mail.Message) {
+func (x *explained) copies(out *gateway.Preview, original *mail.Message) {
 	for _, c := range out.Copies {
-		e := explainedCopy{Disposition: c.Disposition.String(), Upstream: c.Upstream, Size: c.Message.Size()}
+		e := explainedCopy{Disposition: c.Disposition.String(), Upstream: c.Upstream, Queue: c.Queue, Size: c.Message.Size()}
 		for _, p := range c.Recipients {
 			e.To = append(e.To, p.String())
 		}
@@ -232,6 +249,19 @@ func (x *explained) copies(out *gateway.Outcome, original *mail.Message) {
 		e.Gains, e.Loses = without(c.Message, original), without(original, c.Message)
 		if c.Err != nil {
 			e.Error = c.Err.Error()
+		}
+		x.Copies = append(x.Copies, e)
+	}
+}
+
+func (x *explained) asides(out *gateway.Preview) {
+	for _, a := range out.Asides {
+		e := explainedCopy{Disposition: a.Disposition, Upstream: a.Upstream, Queue: a.Queue, Original: a.Disposition == "quarantine", Size: a.Size}
+		for _, p := range a.To {
+			e.To = append(e.To, p.String())
+		}
+		if a.Err != nil {
+			e.Error = a.Err.Error()
 		}
 		x.Copies = append(x.Copies, e)
 	}

@@ -25,6 +25,9 @@ func (x *explained) write(out io.Writer) error {
 		}
 	}
 	blocks = append(blocks, x.outgoing())
+	if len(x.Notify) > 0 {
+		blocks = append(blocks, x.notices())
+	}
 	blocks = append(blocks, x.rules()...)
 	blocks = append(blocks, x.time())
 	for _, b := range blocks {
@@ -58,6 +61,9 @@ func (b *block) write(out io.Writer) error {
 
 func (x *explained) head() block {
 	from := "<" + printable(x.From) + ">"
+	if x.FromNote != "" {
+		from += " (" + x.FromNote + ")"
+	}
 	return block{"message", [][]string{{fmt.Sprintf("%s, %s, %s by listener %q, from %s, client %s (%s)",
 		printable(x.File), bytesText(x.Size), x.Direction, x.Listener, from, x.Client, printable(x.Helo))}}}
 }
@@ -76,6 +82,9 @@ func (x *explained) verdicts() block {
 		b.rows = append(b.rows, []string{"<" + printable(d.To) + ">", fate, rule, printable(d.Why)})
 		if d.Reply != "" {
 			b.rows = append(b.rows, []string{"", printable(d.Reply)})
+		}
+		if d.Callout != "" {
+			b.rows = append(b.rows, []string{"", "if upstream " + d.Callout + " knows the recipient: it is asked at RCPT, not here"})
 		}
 		if d.Would != "" {
 			b.rows = append(b.rows, []string{"", "watch mode: would be " + d.Would, "by rule " + d.WouldRule})
@@ -165,6 +174,12 @@ func (x *explained) outgoing() block {
 	b := block{word: "copies"}
 	for _, c := range x.Copies {
 		text := c.Disposition
+		if c.Original {
+			text += " of the original"
+		}
+		if c.Queue != "" {
+			text += fmt.Sprintf(" in %q", c.Queue)
+		}
 		if c.Upstream != "" {
 			text += " by upstream " + c.Upstream
 		}
@@ -185,6 +200,15 @@ func (x *explained) outgoing() block {
 	return b
 }
 
+// notices say whom the rules tell.
+func (x *explained) notices() block {
+	b := block{word: "notify"}
+	for _, n := range x.Notify {
+		b.rows = append(b.rows, []string{"<" + printable(n.To) + ">", "by rule " + n.Rule})
+	}
+	return b
+}
+
 func fieldNames(fields []string) string {
 	names := make([]string, len(fields))
 	for i, f := range fields {
@@ -200,6 +224,9 @@ func (x *explained) rules() []block {
 	var people []string // of each block
 	seen := map[string]int{}
 	for _, d := range x.Decisions {
+		if len(d.Rules) == 0 {
+			continue // refused by none
+		}
 		b := block{word: "rules"}
 		for i, r := range d.Rules {
 			b.rows = append(b.rows, []string{fmt.Sprintf("%2d %s", i+1, r.Rule), r.answer(), r.reason()})
@@ -217,7 +244,7 @@ func (x *explained) rules() []block {
 			blocks[i].rows = append([][]string{{"for " + people[i]}}, blocks[i].rows...)
 		}
 	}
-	return slices.DeleteFunc(blocks, func(b block) bool { return len(b.rows) == 0 })
+	return blocks
 }
 
 func (r *explainedRule) answer() string {
@@ -274,5 +301,9 @@ func (x *explained) time() block {
 			parts = append(parts, fmt.Sprintf("%s %.2f", name, x.Times[name]))
 		}
 	}
-	return block{"time", [][]string{{fmt.Sprintf("%.2f ms: %s", x.Times["judge"], strings.Join(parts, ", "))}}}
+	text := fmt.Sprintf("%.2f ms", x.Times["judge"])
+	if len(parts) > 0 {
+		text += ": " + strings.Join(parts, ", ")
+	}
+	return block{"time", [][]string{{text}}}
 }
