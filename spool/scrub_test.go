@@ -18,6 +18,7 @@ type scrubbing struct {
 	states  map[string]int    // id: attempts in a state that has come to the disk
 	pending map[string]int    // the same, not synced yet
 	done    []string          // contents of what is done
+	synced  int               // of done: how many have come to the disk
 	over    []string          // ids and contents of what was done when a scrub succeeded
 }
 
@@ -52,12 +53,16 @@ func (h *scrubbing) run(s *Spool) {
 			}
 		}
 	}
-	scrub := func() {
+	scrub := func(name string) {
+		if commit(name, 10) == nil { // this syncs what was before
+			return
+		}
+		h.synced = len(h.done)
+		for id, n := range h.pending {
+			h.states[id] = n
+		}
 		if s.Scrub(context.Background()) == nil {
 			h.over = slices.Clone(h.done)
-			for id, n := range h.pending {
-				h.states[id] = n
-			}
 		}
 	}
 	stay := commit("stay", 700) // a segment that stays whole
@@ -72,14 +77,14 @@ func (h *scrubbing) run(s *Spool) {
 	update(gone, 5)
 	remove(gone...)
 	remove(mixed[0])
-	scrub()
+	scrub("sync1")
 	update(stay, 6)
 	remove(big[0])
 	last := commit("last", 700)
 	update(last, 7)
-	scrub()
+	scrub("sync2")
 	remove(last...)
-	scrub()
+	scrub("sync3")
 }
 
 // check looks at a recovered spool. What was done before a scrub never comes
@@ -95,9 +100,9 @@ func (h *scrubbing) check(t *testing.T, s *Spool, d *memDisk) {
 			t.Errorf("%s: %d attempts, want %d", id, e.Attempts, n)
 		}
 	}
-	for i := 0; i < len(h.over); i += 2 {
-		if _, err := s.Get(h.over[i]); err == nil {
-			t.Errorf("%s is done and there again", h.over[i])
+	for i := 0; i < h.synced; i += 2 {
+		if _, err := s.Get(h.done[i]); err == nil {
+			t.Errorf("%s is done and there again", h.done[i])
 		}
 	}
 	if word := d.finds(h.overContents()); word != "" {
@@ -336,5 +341,41 @@ func TestScrubUnderLoad(t *testing.T) {
 		if contentOf(t, s, id) != body {
 			t.Errorf("%s: other content", id)
 		}
+	}
+}
+
+// An entry that was copied forward and is done does not come again from a
+// segment of which only a part was copied.
+func TestScrubAfterPartialCopy(t *testing.T) {
+	d := newMemDisk()
+	s := openMem(t, d, Options{})
+	var drafts []Draft
+	for i := range 6 {
+		drafts = append(drafts, draft("T", content0(strings.Repeat(fmt.Sprint(i), 220_000)), "a"))
+	}
+	ids := commitOne(t, s, drafts...)
+	first := s.w.active
+	if err := errors.Join(s.nextSegment(), s.copyForward(first)); err != nil { // the writer rests
+		t.Fatal(err)
+	}
+	moved := ""
+	for _, id := range ids {
+		if !first.live[s.items[id].content] {
+			moved = id
+		}
+	}
+	if moved == "" || len(first.live) == 0 {
+		t.Fatalf("%d of 6 left", len(first.live))
+	}
+	if err := s.Remove(moved); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Scrub(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	s = openMem(t, d.afterKill(), Options{})
+	if _, err := s.Get(moved); err == nil || s.Len() != 5 {
+		t.Errorf("%d entries, want 5; the one that is done: %v", s.Len(), err)
 	}
 }
