@@ -30,7 +30,7 @@ const (
 type Report struct {
 	Kind      ReportKind
 	Entry     spool.Entry
-	To        []spool.Recipient // whom it is about
+	To        []spool.Recipient // whom it is about; without a Hop: the reply is our own word
 	Content   io.ReaderAt       // of the entry; nil: it cannot be read
 	Size      int64             // of Content
 	ReturnMax int64             // return no more than that of it
@@ -148,7 +148,7 @@ func (r *Report) status(utf8 bool) string {
 		if name := remoteMTA(to.Hop); name != "" {
 			field("Remote-MTA", "dns; "+name)
 		}
-		if to.Reply.Code != 0 {
+		if to.Reply.Code != 0 && to.Hop != "" { // RFC 3464 section 2.3.6: what the transport said, not we
 			field("Diagnostic-Code", "smtp; "+to.Reply.String())
 		}
 		if !to.At.IsZero() {

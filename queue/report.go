@@ -9,6 +9,7 @@ import (
 	"github.com/emersion/go-smtp"
 
 	"postern/mail"
+	"postern/relay"
 	"postern/spool"
 )
 
@@ -49,21 +50,21 @@ func (q *Queue) report(ctx context.Context, o *Options, r *result, content io.Re
 	may, why := o.mayReport(e)
 	var failed, tell, late, relayed []spool.Recipient
 	for n, i := range r.at {
-		to := &e.To[i]
+		to := ownWord(e.To[i], &r.outcomes[n])
 		switch {
 		case to.State == spool.Failed || to.State == spool.Expired:
-			failed = append(failed, *to)
-			if may && wants(to, smtp.DSNNotifyFailure, true) {
-				tell = append(tell, *to)
+			failed = append(failed, to)
+			if may && wants(&to, smtp.DSNNotifyFailure, true) {
+				tell = append(tell, to)
 			}
 		case to.State == spool.Delivered:
 			// RFC 3461 section 5.2.2: who asked to be told of success and goes
 			// on to a next hop that cannot tell it is told that it was relayed.
-			if may && !r.outcomes[n].DSN && wants(to, smtp.DSNNotifySuccess, false) {
-				relayed = append(relayed, *to)
+			if may && !r.outcomes[n].DSN && wants(&to, smtp.DSNNotifySuccess, false) {
+				relayed = append(relayed, to)
 			}
-		case may && !e.Warned && wants(to, smtp.DSNNotifyDelayed, o.DelayNotify) && o.older(e, r.now, o.DelayAfter):
-			late = append(late, *to)
+		case may && !e.Warned && wants(&to, smtp.DSNNotifyDelayed, o.DelayNotify) && o.older(e, r.now, o.DelayAfter):
+			late = append(late, to)
 		}
 	}
 	send := func(kind ReportKind, to []spool.Recipient) error {
@@ -98,6 +99,15 @@ func (q *Queue) report(ctx context.Context, o *Options, r *result, content io.Re
 		q.hold(o, r, err)
 	}
 	return why
+}
+
+// ownWord returns the recipient as a report tells of it: without a next hop if
+// the reply is our own word for what happened, because none of it came from there.
+func ownWord(to spool.Recipient, out *relay.Outcome) spool.Recipient {
+	if !out.Delivered && (out.Down || out.Err != nil) {
+		to.Hop = ""
+	}
+	return to
 }
 
 // send builds and submits a DSN.

@@ -13,6 +13,7 @@ type phrases struct {
 	lead    [ReportRelayed + 1]string // of the recipients that follow
 	intro   string                    // with the host's name
 	answer  string                    // with next hop and reply
+	own     string                    // with a reply that is our own
 	expired string
 	until   string // with a time
 	advice  string
@@ -33,6 +34,7 @@ var english = phrases{
 	},
 	intro:   "This is the mail system at %s.",
 	answer:  "%s said: %s",
+	own:     "This mail system itself reports: %s",
 	expired: "It was tried for too long.",
 	until:   "It will be tried until %s.",
 	advice:  "If you need help, forward this message to your postmaster.",
@@ -53,6 +55,7 @@ var french = phrases{
 	},
 	intro:   "Ceci est le système de messagerie %s.",
 	answer:  "%s a répondu : %s",
+	own:     "Ce système de messagerie constate lui-même : %s",
 	expired: "Les essais ont duré trop longtemps.",
 	until:   "Les essais continuent jusqu'au %s.",
 	advice:  "Si vous avez besoin d'aide, transmettez ce message à votre administrateur de messagerie.",
@@ -92,7 +95,7 @@ func (r *Report) write(b *strings.Builder, p *phrases) {
 		case to.Hop != "":
 			fmt.Fprintf(b, "    "+p.answer+"\r\n", visible(to.Hop), reply)
 		default:
-			fmt.Fprintf(b, "    %s\r\n", reply)
+			fmt.Fprintf(b, "    "+p.own+"\r\n", strings.TrimSuffix(reply, "; try again later"))
 		}
 		b.WriteString("\r\n")
 	}
