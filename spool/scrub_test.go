@@ -77,6 +77,9 @@ func (h *scrubbing) run(s *Spool) {
 	update(gone, 5)
 	remove(gone...)
 	remove(mixed[0])
+	if half := commit("half", 700); half != nil { // makes the segment of these removals one to scrub
+		remove(half[0])
+	}
 	scrub("sync1")
 	update(stay, 6)
 	remove(big[0])
@@ -145,7 +148,7 @@ func TestCrashWhileScrubbing(t *testing.T) {
 	s := openMem(t, full, opts)
 	var h scrubbing
 	h.run(s)
-	if len(h.over) != 12 || full.finds([]string{"gone-a", "gone-b", "last-a"}) != "" || full.finds(h.overContents()) != "" {
+	if len(h.over) != 14 || full.finds([]string{"gone-a", "gone-b", "last-a"}) != "" || full.finds(h.overContents()) != "" {
 		t.Errorf("done: %q; in the log: %q", h.over, full.finds(append(h.overContents(), "gone-a", "gone-b", "last-a")))
 	}
 	if full.finds([]string{"secret stay.1"}) == "" || full.finds([]string{"secret mixed.2"}) == "" {
