@@ -173,7 +173,7 @@ func (e *explainCmd) received(v *envelope, data []byte, o mail.Options) (tx *mai
 	}
 	content, law, no := smtpd.Check(data, limit, newline)
 	if no.Code != 0 {
-		content, unfit = data, &gateway.Unfit{Law: law, Why: "the content is not taken: " + no.Text, Reply: no}
+		content, unfit = data, &gateway.Unfit{Law: law, Why: no.Text, Reply: no}
 		if law == "message-size" {
 			unfit.Why = fmt.Sprintf("%s are more than the %s of limits.message", bytesText(int64(len(data))), bytesText(limit))
 		}
