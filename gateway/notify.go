@@ -86,15 +86,22 @@ func (g *Gateway) sendNotice(tx *mail.Transaction, out *Outcome, fates []Fate, n
 	b.WriteString("Auto-Submitted: auto-generated\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n")
 	q := quotedprintable.NewWriter(&b)
 	label := map[bool][]string{
-		false: {"Message", "From", "Subject", "To", "because"},
-		true:  {"Message", "De", "Objet", "À", "parce que"},
+		false: {"Message", "From", "Subject", "To", "Rule"},
+		true:  {"Message", "De", "Objet", "À", "Règle"},
 	}[french]
 	fmt.Fprintf(q, "%s: %s\r\n%s: <%s>\r\n", label[0], tx.ID, label[1], tx.ReversePath)
 	if tx.Message != nil { // else it was refused at RCPT
 		fmt.Fprintf(q, "%s: %s\r\n", label[2], oneLine(tx.Message.Subject()))
 	}
+	if said := sentence(p, n.rule); said != "" { // why this notice is sent, whatever decided the fates
+		fmt.Fprintf(q, "%s: %s: %s\r\n", label[4], n.rule, oneLine(said))
+	}
 	for i := range fates {
-		fmt.Fprintf(q, "%s: <%s>: %s, %s %s\r\n", label[3], fates[i].Recipient, fates[i].Status, label[4], oneLine(out.Decisions[i].Why))
+		status, why := fates[i].Status, oneLine(out.Decisions[i].Why)
+		if french {
+			status, why = inFrench(status), inFrench(why)
+		}
+		fmt.Fprintf(q, "%s: <%s>: %s (%s)\r\n", label[3], fates[i].Recipient, status, why)
 	}
 	q.Close() // a Builder takes everything
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)

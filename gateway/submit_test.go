@@ -128,11 +128,11 @@ func TestNotices(t *testing.T) {
 		{
 			name: "held", rules: rule("hold", `to = ["erin@ours.example", "bob@ours.example"]`, "quarantine", `"admin", "officer", "sec@there.example"`), l: letter{to: []string{"erin@ours.example", "bob@ours.example"}},
 			told: []string{"mailbox <> admin@ours.example", "world <> sec@there.example"},
-			text: []string{"Subject: Rule hold acted on a message", "From: <alice@sender.example>\r\n", "Subject: hello\r\n", "To: <erin@ours.example>: held, because to: ", "Auto-Submitted: auto-generated", "From: Postern <admin@ours.example>"},
+			text: []string{"Subject: Rule hold acted on a message", "From: <alice@sender.example>\r\n", "Subject: hello\r\n", "To: <erin@ours.example>: held (to: ", "Rule: hold: ", "Auto-Submitted: auto-generated", "From: Postern <admin@ours.example>"},
 		},
 		{
 			name: "in French", site: "language = \"fr\"", rules: rule("held", `to = "erin@ours.example"`, "quarantine", `"admin"`), l: letter{to: []string{"erin@ours.example"}},
-			told: []string{"mailbox <> admin@ours.example"}, text: []string{"Subject: La =?utf-8?", "Objet: hello", "=C3=80: <erin@ours.example>: held, parce que "},
+			told: []string{"mailbox <> admin@ours.example"}, text: []string{"Subject: La =?utf-8?", "Objet: hello", "=C3=80: <erin@ours.example>: retenu en quarantaine (to: ", "R=C3=A8gle: held: Courrier "},
 		},
 		{
 			name: "one of us", rules: outbound,
