@@ -357,8 +357,11 @@ func TestScrubAfterPartialCopy(t *testing.T) {
 		drafts = append(drafts, draft("T", content0(strings.Repeat(fmt.Sprint(i), 220_000)), "a"))
 	}
 	ids := commitOne(t, s, drafts...)
-	first := s.w.active
-	if err := errors.Join(s.nextSegment(), s.copyForward(first)); err != nil { // the writer rests
+	s.Close()
+	d = d.afterKill()
+	s = openMem(t, d, Options{}) // its writer rests until it is woken
+	first := s.w.segments[0]
+	if err := errors.Join(s.nextSegment(), s.copyForward(first)); err != nil {
 		t.Fatal(err)
 	}
 	moved := ""
