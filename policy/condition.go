@@ -180,7 +180,17 @@ func (v *view) parts(c *condition) []mail.PartID {
 
 // marked reports whether the condition marks a part by this symbol.
 func (v *view) marked(c *condition, s *found) bool {
-	return s.symbol.Part != "" && containsInt(c.marks, s.id) && v.counts(s) && (c.labels == nil || anyGlob(c.labels, s.symbol.Label))
+	return v.isPart(s.symbol.Part) && containsInt(c.marks, s.id) && v.counts(s) && (c.labels == nil || anyGlob(c.labels, s.symbol.Label))
+}
+
+// isPart reports whether a symbol's part is one. The root stands for the whole
+// message, unless the message is nothing but an attachment.
+func (v *view) isPart(id mail.PartID) bool {
+	if id != "" || v.tx.Message == nil {
+		return id != ""
+	}
+	root := v.tx.Message.Part(id)
+	return root != nil && root.IsLeaf() && root.IsAttachment()
 }
 
 // marks are the symbols by which the rule's match marked these parts.

@@ -93,6 +93,8 @@ func TestDecide(t *testing.T) {
 		{"macro of a forged supplier", "From: acct@supplier.example", []string{"KIND_MACRO"}, false, "quarantine macros in policy"},
 		{"exception and DMARC broke", "From: acct@supplier.example", []string{"KIND_MACRO", "!dmarc", "?spam"}, false, "defer spam"},
 		{"strip marks parts", stranger, []string{"KIND_EXE@2", "KIND_PDF@3", "KIND_PDF@2"}, false, "relay default strip@2@3"},
+		{"nothing but an attachment", stranger + "\nContent-Disposition: attachment; filename=run.exe", []string{"KIND_EXE"}, false, "relay default strip@"},
+		{"the root is no attachment", stranger, []string{"KIND_EXE"}, false, "relay default strip"},
 		{"an unknown rule ends the search", stranger, []string{"!kinds", "LISTED"}, false, "defer spam"},
 		{"an ignored failure does not", stranger, []string{"?kinds", "LISTED"}, false, "reject last"},
 		{"settled before the broken filter", stranger, []string{"VIRUS_FOUND", "!blocklist"}, false, "quarantine virus in malware"},
