@@ -193,6 +193,9 @@ func (c *Client) lookUp(ctx context.Context, name string, kind uint16) (*entry, 
 	// Whoever asks first asks for all, so the question does not end with its
 	// context; each waits only as long as its own.
 	answer := c.flights.DoChan(q.String(), func() (any, error) {
+		if e, _ := c.cached(q); e != nil {
+			return e, nil // it came since we looked
+		}
 		e := c.ask(q, wire)
 		if e.ttl > 0 {
 			e.expires = c.now().Add(e.ttl)
