@@ -18,8 +18,8 @@ func TestOwnWord(t *testing.T) {
 		out  relay.Outcome
 		own  bool
 	}{
-		{"refused", relay.Outcome{}, false},
-		{"delivered", relay.Outcome{Delivered: true, Err: errors.New("QUIT failed")}, false},
+		{"refused", relay.Outcome{Said: true, Err: errors.New("next hop refused")}, false},
+		{"delivered", relay.Outcome{Delivered: true, Said: true}, false},
 		{"out of reach", relay.Outcome{Down: true}, true},
 		{"connection lost", relay.Outcome{Err: errors.New("lost")}, true},
 	} {

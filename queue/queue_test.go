@@ -192,9 +192,9 @@ func reply(code int, a, b, c int, text string) mail.Reply {
 }
 
 var (
-	accepted = relay.Outcome{Delivered: true, Reply: reply(250, 2, 0, 0, "ok"), Hop: "mx.partner.example[192.0.2.1]:25", TLS: "TLS1.3"}
-	refused  = relay.Outcome{Reply: reply(550, 5, 1, 1, "no such user"), Hop: "mx.partner.example[192.0.2.1]:25"}
-	later    = relay.Outcome{Reply: reply(450, 4, 2, 0, "greylisted"), Hop: "mx.partner.example[192.0.2.1]:25"}
+	accepted = relay.Outcome{Delivered: true, Said: true, Reply: reply(250, 2, 0, 0, "ok"), Hop: "mx.partner.example[192.0.2.1]:25", TLS: "TLS1.3"}
+	refused  = relay.Outcome{Said: true, Reply: reply(550, 5, 1, 1, "no such user"), Hop: "mx.partner.example[192.0.2.1]:25"}
+	later    = relay.Outcome{Said: true, Reply: reply(450, 4, 2, 0, "greylisted"), Hop: "mx.partner.example[192.0.2.1]:25"}
 	down     = relay.Outcome{Reply: reply(451, 4, 4, 1, "cannot connect"), Down: true}
 )
 

@@ -102,9 +102,9 @@ func (q *Queue) report(ctx context.Context, o *Options, r *result, content io.Re
 }
 
 // ownWord returns the recipient as a report tells of it: without a next hop if
-// the reply is our own word for what happened, because none of it came from there.
+// the reply is our own word for what happened.
 func ownWord(to spool.Recipient, out *relay.Outcome) spool.Recipient {
-	if !out.Delivered && (out.Down || out.Err != nil) {
+	if !out.Said {
 		to.Hop = ""
 	}
 	return to

@@ -127,7 +127,7 @@ func (d *delivery) learn(i int, r result) {
 	}
 	d.rank[i] = r.rank
 	o := &d.out[i]
-	o.Reply, o.Err, o.Hop, o.TLS, o.DSN = r.reply, r.err, r.hop, r.tls, r.dsn
+	o.Reply, o.Said, o.Err, o.Hop, o.TLS, o.DSN = r.reply, r.said, r.err, r.hop, r.tls, r.dsn
 }
 
 // learnAll is learn for several recipients.

@@ -495,3 +495,37 @@ func TestSlowLastReply(t *testing.T) {
 		}
 	}
 }
+
+// TestSaid: whose word a reply is, so that nobody is told that a next hop said
+// what it did not.
+func TestSaid(t *testing.T) {
+	for name, c := range map[string]struct {
+		say      map[string]string
+		features []string
+		want     bool
+	}{
+		"delivered":          {nil, allFeatures, true},
+		"refused at MAIL":    {map[string]string{"MAIL": "550 5.1.0 no"}, allFeatures, true},
+		"refused at RCPT":    {map[string]string{"RCPT": "550 5.1.1 no"}, allFeatures, true},
+		"put off at RCPT":    {map[string]string{"RCPT": "450 4.2.0 later"}, lockstep(), true},
+		"refused at DATA":    {map[string]string{"DATA": "554 5.0.0 no"}, allFeatures, true},
+		"refused at the end": {map[string]string{".": "552 5.3.4 too big"}, allFeatures, true},
+		"goes away":          {map[string]string{"MAIL": "421 4.3.2 bye|close"}, allFeatures, true},
+		"closes":             {map[string]string{".": "close"}, allFeatures, false},
+		"garbage":            {map[string]string{".": "hello"}, allFeatures, false},
+		"cannot greet":       {map[string]string{"banner": "450 busy"}, allFeatures, false},
+		"too old":            {nil, []string{"SIZE 3"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := (&fake{say: c.say, features: c.features}).start(t)
+			out := newTestClient(t, patient).Deliver(context.Background(), hopTo(f), newMail(sample, "a@example.com"))[0]
+			if out.Said != c.want {
+				t.Errorf("%+v", out)
+			}
+		})
+	}
+	hop := &Hop{Name: "nobody", To: []string{closedPort(t)}, TLS: TLSNone}
+	if out := newTestClient(t, patient).Deliver(context.Background(), hop, newMail(sample, "a@example.com"))[0]; out.Said || !out.Down {
+		t.Errorf("nobody there: %+v", out)
+	}
+}

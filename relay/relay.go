@@ -64,6 +64,7 @@ type Mail struct {
 type Outcome struct {
 	Recipient mail.Path
 	Reply     mail.Reply // the next hop's reply, or our own word for what happened
+	Said      bool       // it is the next hop's
 	Hop       string     // "exchange[10.0.5.10]:25"; empty if none was reached
 	TLS       string     // "TLS1.3 TLS_AES_128_GCM_SHA256 verified", "none", "none: handshake failed"
 	Delivered bool       // the next hop took responsibility

@@ -31,6 +31,7 @@ const (
 type result struct {
 	rank  rank
 	reply mail.Reply
+	said  bool // by the next hop
 	err   error
 	hop   string // label of the connection
 	tls   string
@@ -96,7 +97,7 @@ func (t *transaction) speak() *failure {
 
 // fail gives every recipient that has no result yet what befell the connection.
 func (t *transaction) fail(f *failure) {
-	r := result{rank: down, reply: f.reply, err: f.cause}
+	r := result{rank: down, reply: f.reply, said: errors.Is(f.cause, errCloses), err: f.cause}
 	if t.endSent || f.reply.Permanent() || errors.Is(f.cause, errContent) {
 		// The next hop may have taken the message: fail closed, and do not send
 		// it a second time. Where our own content is at fault, no other address
@@ -290,7 +291,7 @@ func refusal(r mail.Reply) result {
 	if r.Temporary() {
 		k = putOff
 	}
-	return result{rank: k, reply: forClient(r), err: fmt.Errorf("next hop refused: %s", r)}
+	return result{rank: k, reply: forClient(r), said: true, err: fmt.Errorf("next hop refused: %s", r)}
 }
 
 // viaDATA sends MAIL, RCPT and DATA, and the content when the next hop asks for
@@ -459,7 +460,7 @@ func (t *transaction) content(command string, stuff bool) *failure {
 	case readErr != nil:
 		return &failure{replyLost, errors.Join(err, readErr)}
 	case reply.Code != 421 && (reply.Temporary() || reply.Permanent()):
-		t.settle(result{rank: settled, reply: reply, err: fmt.Errorf("next hop refused in mid-content: %s", reply)})
+		t.settle(result{rank: settled, reply: reply, said: true, err: fmt.Errorf("next hop refused in mid-content: %s", reply)})
 	}
 	return contentFailure(err)
 }
@@ -514,9 +515,9 @@ func (t *transaction) final() *failure {
 		if bad := unexpected("end of content", reply); bad != nil {
 			return bad
 		}
-		r := result{rank: delivered, reply: reply}
+		r := result{rank: delivered, reply: reply, said: true}
 		if !reply.OK() {
-			r = result{rank: settled, reply: forClient(reply), err: fmt.Errorf("next hop refused the content: %s", reply)}
+			r = result{rank: settled, reply: forClient(reply), said: true, err: fmt.Errorf("next hop refused the content: %s", reply)}
 			all = false
 		}
 		if !t.hop.LMTP {
