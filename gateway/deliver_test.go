@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"strings"
 	"testing"
 
@@ -256,6 +257,28 @@ reply = "554 5.7.1 carol is not to be written to"
 				t.Errorf("the notification says too much:\n%s", dsn)
 			}
 		})
+	}
+}
+
+// TestBounceNamesNextHop: who is told that a spooled message was refused learns
+// who refused it, and in which words.
+func TestBounceNamesNextHop(t *testing.T) {
+	w := newWorld(t, plan{queue: `delivery = "spool"`})
+	w.hop.set("RCPT TO:<bob@there", "550 5.1.1 no bob here")
+	ctx, cancel := context.WithCancel(context.Background())
+	ran := make(chan error, 1)
+	go func() { ran <- w.queue.Run(ctx) }()
+	defer func() {
+		cancel()
+		<-ran
+	}()
+	w.send(letter{from: "alice@ours.example", listener: "out", to: []string{"bob@there.example"}, content: text("alice@ours.example")})
+	eventually(t, "the notification arrives", func() bool { return len(w.hop.got()) > 0 })
+	dsn := strings.ReplaceAll(w.hop.got()[0].content, "\r\n ", " ")
+	for _, part := range []string{"To: <alice@ours.example>", "Remote-MTA: dns; ", "Diagnostic-Code: smtp; 550 5.1.1 no bob here"} {
+		if !strings.Contains(dsn, part) {
+			t.Errorf("the notification lacks %q:\n%s", part, dsn)
+		}
 	}
 }
 
