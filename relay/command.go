@@ -138,7 +138,7 @@ func sayableDomain(d string) bool {
 }
 
 // isASCII reports whether s has octets up to 127 only.
-func isASCII(s string) bool {
+func isASCII[T string | []byte](s T) bool {
 	for i := 0; i < len(s); i++ {
 		if s[i] >= 0x80 {
 			return false

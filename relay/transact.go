@@ -577,7 +577,7 @@ func (m *Mail) addressesUTF8() bool {
 // read counts as more.
 func (m *Mail) inASCII() bool {
 	for _, p := range m.Bytes {
-		if !onlyASCII(p) {
+		if !isASCII(p) {
 			return false
 		}
 	}
@@ -592,19 +592,10 @@ func (m *Mail) inASCII() bool {
 	for {
 		n, err := r.Read(block)
 		switch {
-		case !onlyASCII(block[:n]):
+		case !isASCII(block[:n]):
 			return false
 		case err != nil:
 			return err == io.EOF
 		}
 	}
-}
-
-func onlyASCII(p []byte) bool {
-	for _, c := range p {
-		if c >= 0x80 {
-			return false
-		}
-	}
-	return true
 }
