@@ -180,7 +180,7 @@ func (v *view) parts(c *condition) []mail.PartID {
 
 // marked reports whether the condition marks a part by this symbol.
 func (v *view) marked(c *condition, s *found) bool {
-	return v.isPart(s.symbol.Part) && containsInt(c.marks, s.id) && v.counts(s) && (c.labels == nil || anyGlob(c.labels, s.symbol.Label))
+	return containsInt(c.marks, s.id) && v.isPart(s.symbol.Part) && v.counts(s) && (c.labels == nil || anyGlob(c.labels, s.symbol.Label))
 }
 
 // isPart reports whether a symbol's part is one. The root stands for the whole
